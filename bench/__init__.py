@@ -1,0 +1,1 @@
+"""Benchmarks: a gateway on one core, the load on the other."""

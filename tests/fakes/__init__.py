@@ -1,0 +1,1 @@
+"""Strict upstreams over real sockets. Each refuses what the real service refuses."""

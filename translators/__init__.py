@@ -1,0 +1,15 @@
+"""The list of providers. One line here, one module beside."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from translators.base import Translator
+
+NAMES: tuple[str, ...] = ("openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo")
+
+
+def load(name: str) -> Translator:
+    """The translator of that name; its module is imported at the first call."""
+    module: Translator = import_module(f"translators.{name}")
+    return module
