@@ -289,10 +289,21 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None  # what the provider says it charged
 
 
+class Partial(msgspec.Struct, frozen=True):
+    """One preview of a streamed picture."""
+
+    index: int  # 0-based
+    output: Output
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """The job is finished. `faults` tells what became of those of `n` that are not in `outputs`."""
+    """The job is finished. `faults` tells what became of those of `n` that are not in `outputs`.
+
+    `partials` are previews that came with it: only a provider without a wire has them.
+    """
 
     outputs: tuple[Output, ...]
+    partials: tuple[Partial, ...] = ()
     usage: Usage = Usage()
     faults: tuple[Fault, ...] = ()
     quality: str | None = None  # the effective value, where the provider says it
@@ -305,13 +316,6 @@ class Wait(msgspec.Struct, frozen=True):
     call: Call
     seconds: float
     progress: int | None = None  # 0-100, where the provider says it
-
-
-class Partial(msgspec.Struct, frozen=True):
-    """One preview of a streamed picture."""
-
-    index: int  # 0-based
-    output: Output
 
 
 Step: TypeAlias = Call | Wait | Done
