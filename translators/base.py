@@ -440,6 +440,7 @@ class Fault(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         cost_usd: float | None = None,
+        final: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -448,6 +449,7 @@ class Fault(Exception):
         self.param = param
         self.retry_after = retry_after  # seconds
         self.cost_usd = cost_usd  # charged although it failed
+        self.final = final  # the provider's task itself has failed: polling it again changes nothing
 
 
 class Translator(Protocol):
@@ -515,7 +517,7 @@ def no_events(job: Job, reply: Reply, /) -> Iterator[Event]:
 BY_STATUS: dict[int, FaultKind] = {
     400: "invalid", 401: "auth", 402: "quota", 403: "permission", 404: "missing", 408: "timeout", 410: "missing",
     413: "invalid", 422: "invalid", 429: "rate", 500: "upstream",
-    502: "overloaded", 503: "overloaded", 504: "timeout", 520: "upstream", 524: "timeout", 529: "overloaded",
+    502: "upstream", 503: "overloaded", 504: "timeout", 520: "upstream", 524: "timeout", 529: "overloaded",
 }  # fmt: skip
 
 

@@ -1,0 +1,99 @@
+"""Pictures by address: what a client names, and what a provider made. Guarded, bounded, without any credential."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
+
+import httpx
+import pybase64
+
+from proxy import wire
+from proxy.http import Pools, Refused, Transport
+from translators.base import Blob, Fault, blob
+
+REDIRECTS = 5
+HEADERS = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": wire.AGENT}
+
+
+async def get(
+    pools: Pools, url: str, *, most: int, seconds: float, own: Transport | None = None, own_host: str = ""
+) -> Blob:
+    """The bytes at `url`, at most `most` of them, within `seconds`.
+
+    `own` is used for addresses at `own_host` (a configured server, which may be private); every other host, and
+    every host that a redirect leads to, must be public or listed. Raises httpx's errors, and `Fault("upstream")` for
+    a status that is not 200 or a body that is too large.
+    """
+    async with asyncio.timeout(seconds):
+        for _ in range(REDIRECTS + 1):
+            target = checked(url)
+            transport = own if own is not None and netloc(target) == own_host else pools.foreign
+            request = httpx.Request("GET", target, headers=HEADERS, extensions={"timeout": {"read": min(seconds, 60)}})
+            response = await transport.handle_async_request(request)
+            try:
+                if response.is_redirect and "location" in response.headers:
+                    url = str(target.join(response.headers["location"]))
+                    continue
+                if response.status_code != 200:
+                    raise Fault(
+                        "missing" if response.status_code in {403, 404, 410} else "upstream",
+                        f"Error while downloading file. Upstream status code: {response.status_code}.",
+                        code="download_failed",
+                    )
+                headers = wire.headers_of(response)
+                pieces = [piece async for piece in wire.bounded(response, headers, most)]
+                return Blob(tuple(pieces), sum(map(len, pieces)))
+            finally:
+                await response.aclose()
+        raise Fault("upstream", "Error while downloading file. Too many redirects.", code="download_failed")
+
+
+def checked(url: str) -> httpx.URL:
+    """`url` parsed. Raises `Refused` for anything but http and https, and for addresses with a user in them."""
+    try:
+        target = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise Refused("not a valid address") from error
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise Refused("only http and https addresses are fetched")
+    if target.userinfo:
+        raise Refused("addresses with a user name are not fetched")
+    return target
+
+
+def netloc(url: httpx.URL) -> str:
+    """Scheme, host and port, the port always written."""
+    return f"{url.scheme}://{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+
+
+def data_url(url: str) -> Blob:
+    """The picture in a `data:` URL, its base64 kept as it is. Raises `ValueError` where it is none."""
+    head, comma, text = url.partition(",")
+    if not comma:
+        raise ValueError("a data: URL needs a comma before its data")
+    if head.endswith(";base64"):
+        data = text.encode("ascii")
+        tail = data[-4:]
+        pybase64.b64decode(tail, validate=True)  # the rest is checked where it is decoded
+        return blob(data, "base64")
+    return blob(unquote_to_bytes(text))
+
+
+async def client_picture(pools: Pools, url: str, param: str, limits: Mapping[str, float]) -> Blob:
+    """What the client's `url` leads to. Every failure is the client's: a 400 that names `param`."""
+    if url.startswith("data:"):
+        try:
+            return data_url(url)
+        except ValueError as error:
+            raise Fault("invalid", f"Invalid '{param}': {error}.", code="invalid_value", param=param) from error
+    try:
+        return await get(pools, url, most=int(limits["bytes"]), seconds=limits["seconds"])
+    except Refused as error:
+        message = f"Error while downloading file: {error}."
+    except (httpx.HTTPError, TimeoutError) as error:
+        message = f"Error while downloading file: {str(error) or 'no answer in time'}."
+    except Fault as fault:
+        message = fault.message
+    raise Fault("invalid", message, code="invalid_value", param=param)
