@@ -380,7 +380,7 @@ def percent(progress: float | None) -> int | None:
 def output(job: Job, result: Result) -> Output:
     return Output(
         url=result.sample,
-        revised_prompt=result.prompt if result.prompt not in {None, "", job.prompt} else None,
+        revised_prompt=result.prompt if job.prompt and result.prompt != job.prompt else None,
         extra={} if result.seed is None else {"seed": result.seed},
     )
 
@@ -411,7 +411,8 @@ def check(reply: Reply) -> None:
     if status == "Task not found":
         raise Fault("missing", "The provider does not know this task.", code="task_not_found")
     if status in FAILED or (reply.status == 503 and status):  # a 503 that names a status is an end, not a hiccup
-        raise Fault("upstream", f"The provider failed to make the picture: {reason or status}.", code="task_failed")
+        message = f"The provider failed to make the picture: {reason or status}."
+        raise Fault("upstream", message, code="task_failed", final=True)
     if reply.status >= 400:
         refuse(reply, said)
 
