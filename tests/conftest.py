@@ -1,0 +1,57 @@
+"""What holds for the whole run: nothing is skipped in CI, no example is timed, and where Node is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+CI = bool(os.environ.get("CI"))
+NODE_BIN = Path(__file__).parent / "node" / "node_modules" / ".bin"
+
+settings.register_profile("pictor", deadline=None, derandomize=CI)
+settings.load_profile("pictor")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if CI and report.skipped and not hasattr(report, "wasxfail"):
+        refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if CI and report.skipped:
+        refuse(report)
+    return report
+
+
+def refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """What was skipped has not been tested, so in CI it has failed."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"CI allows no skip. {reason}"
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of a Node that the official client runs on: ours where it was installed, else the machine's."""
+    found = shutil.which("node", path=f"{NODE_BIN}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not found:
+        pytest.skip("Node 22 or newer is needed: `make test` installs it where npm is there")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").split(".")[0]) < 22:
+        pytest.skip(f"Node 22 or newer is needed, {found} is {version}: `make test` installs it where npm is there")
+    return found
