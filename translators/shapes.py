@@ -175,7 +175,7 @@ def counted(usage: object) -> Usage:
 
 
 def nothing() -> Fault:
-    return Fault("empty", "The provider answered without a picture.")
+    return Fault("empty", "The provider answered without a picture.", code="no_image")
 
 
 def withheld(made: Made) -> Fault:
@@ -261,7 +261,8 @@ def check(reply: Reply, codes: Codes, patterns: Texts) -> None:
     wait = retry_after(reply)
     if wait is None and kind in {"rate", "overloaded"}:
         wait = waits(message)
-    raise Fault(kind, message, code=code, param=param or None, retry_after=wait)
+    begun = reply.status < 400  # a stream that breaks was worked on, and may be paid
+    raise Fault(kind, message, code=code, param=param or None, retry_after=wait, final=begun)
 
 
 def failed(reply: Reply) -> Problem | None:

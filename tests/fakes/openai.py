@@ -30,6 +30,8 @@ SECOND = (*NEWER, "gpt-image-2")
 MODELS = (
     "gpt-image-2.6-sunburst", "gpt-image-2.6-flare", "gpt-image-2.5-sunburst", "gpt-image-2.5-flare", "gpt-image-2",
     "gpt-image-1.5", "chatgpt-image-latest", "gpt-image-1-mini",
+    "gpt-image-2.5-sunburst-2026-09-08", "gpt-image-2.5-flare-2026-09-08", "gpt-image-2-2026-04-21",
+    "gpt-image-1.5-2025-12-16",
 )  # fmt: skip
 ONLY_NEWEST = ("complexity", "frame_count", "frame_duration_ms", "svg")
 
