@@ -1,0 +1,197 @@
+"""The command `pictor`. Heavy modules are imported where they are first needed: `--help` needs none."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxy import __version__
+
+if TYPE_CHECKING:
+    from proxy.catalog import Catalog
+    from proxy.config import Config
+    from proxy.providers import Login
+
+CONFIG = Path("config.yaml")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+    except BrokenPipeError:  # `pictor models | head`; what is still buffered must not be flushed into it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    top = argparse.ArgumentParser(prog="pictor", description="Every image model behind OpenAI's own API.")
+    top.add_argument("--version", action="version", version=f"pictor {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=os.environ.get("PICTOR_CONFIG") or None,
+        help="the configuration; default: $PICTOR_CONFIG, else config.yaml here, else the environment alone",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", parents=[shared], help="run the server")
+    serve.add_argument("--host", help="the address to listen on")
+    serve.add_argument("--port", type=int, help="the port to listen on")
+    serve.add_argument("--workers", type=int, help="the number of processes")
+    serve.set_defaults(run=run_serve)
+
+    check = commands.add_parser("check", parents=[shared], help="check the configuration")
+    check.set_defaults(run=run_check)
+
+    models = commands.add_parser("models", parents=[shared], help="list the models that would be served")
+    models.add_argument("--json", action="store_true", help="as GET /v1/models gives them")
+    models.add_argument("--all", action="store_true", help="also aliases of which no provider is configured")
+    models.set_defaults(run=run_models)
+    return top
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """`pictor serve`."""
+    given = {name: value for name in ("host", "port", "workers") if (value := getattr(options, name)) is not None}
+    path = file_of(options)
+    overrides = {"server": given} if given else {}
+    config, _, flaws = checked(path, overrides)
+    if flaws:
+        return refused(path, flaws)
+    from proxy.serve import run
+
+    try:
+        return run(config, path, {"server": given} if given else {})
+    except OSError as error:  # the port is taken, the data directory cannot be written …
+        return complain(str(error))
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """`pictor check`."""
+    path = file_of(options)
+    config, catalog, flaws = checked(path, {})
+    print(f"configuration  {path or 'the environment alone'}")
+    print(f"address        http://{config.server.host}:{config.server.port}, {access(config)}")
+    print("\nproviders")
+    table(
+        (name, f"not configured: {given.off}" if given.off else credentials(given.logins))
+        for name, given in config.providers.items()
+    )
+    if catalog and catalog.aliases:
+        print("\naliases")
+        table(
+            (name, " -> ".join(target.id for target in route.targets) or "nowhere: none of its providers is configured")
+            for name, route in catalog.aliases.items()
+        )
+    return refused(path, flaws) if flaws else 0
+
+
+def run_models(options: argparse.Namespace) -> int:
+    """`pictor models`."""
+    path = file_of(options)
+    _, catalog, flaws = checked(path, {})
+    if flaws or catalog is None:
+        return refused(path, flaws)
+    from proxy.catalog import listing
+
+    listed = listing(catalog, options.all)
+    if options.json:
+        print(json.dumps({"object": "list", "data": listed}, indent=2, ensure_ascii=False))
+        return 0
+    table([("MODEL", "DOES", "SIZE", "PRICE", "ENDS"), *(row(model) for model in listed)], indent="")
+    return 0
+
+
+def file_of(options: argparse.Namespace) -> Path | None:
+    """The file that is read, if any."""
+    if options.config:
+        return Path(options.config)
+    return CONFIG if CONFIG.is_file() else None
+
+
+def checked(path: Path | None, overrides: Mapping[str, Any]) -> tuple[Config, Catalog | None, list[str]]:
+    """What can be read of the configuration, and all that is wrong in it."""
+    from proxy import catalog, config
+
+    read, flaws = config.read(path, overrides=overrides)
+    flaws += catalog.flaws(read)
+    return read, None if flaws else catalog.build(read), flaws
+
+
+def refused(path: Path | None, flaws: Sequence[str]) -> int:
+    """Every flaw on a line of its own."""
+    for flaw in flaws:
+        complain(f"{path or 'environment'}: {flaw}")
+    return 1
+
+
+def complain(text: str) -> int:
+    """One line for a person."""
+    print(f"pictor: {text}", file=sys.stderr)
+    return 1
+
+
+def access(config: Config) -> str:
+    """Who may call."""
+    return "open to everybody who can reach it" if config.auth.mode == "open" else plural(len(config.auth.keys), "key")
+
+
+def credentials(logins: Sequence[Login]) -> str:
+    """How many there are, nothing of what they are."""
+    needed = any(login.grant or login.secret.key or login.secret.extra for login in logins)
+    return plural(len(logins), "credential") if needed else "configured, needs no credential"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 key`, `2 keys`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def row(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    if not model["enabled"]:
+        return model["id"], "-", "-", "-", ""
+    does = ", ".join(model["capabilities"]["ops"])
+    return model["id"], does, sizes(model), price(model["price"]), model["shutdown_date"] or ""
+
+
+def sizes(model: Mapping[str, Any]) -> str:
+    """How its size is asked for, in a few words."""
+    if model["free_size"]:
+        return "any"
+    if len(model["sizes"]) > 3:
+        return plural(len(model["sizes"]), "size")
+    named = " ".join(model["sizes"] or model["resolutions"])
+    return named or (plural(len(model["ratios"]), "ratio") if model["ratios"] else "the model's own")
+
+
+def price(rules: Sequence[Mapping[str, Any]]) -> str:
+    """The first rule for what is made, as the others only add to it or vary it."""
+    if not rules:
+        return "unknown"
+    first = next(
+        (rule for rule in rules if not rule["unit"].startswith("input_") and ".in" not in rule["unit"]), rules[0]
+    )
+    per = f"{first['per']:,} " if first["per"] > 1 else ""
+    return f"{first['amount']:g} {first['currency']} / {per}{first['unit']}{' …' if len(rules) > 1 else ''}"
+
+
+def table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
+    """Columns as wide as they must be."""
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        print(indent + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())

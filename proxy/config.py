@@ -1,0 +1,247 @@
+"""The configuration: one YAML document and the environment, as documented structs. Checked whole before it is taken."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+
+from proxy import plain, providers
+from proxy.plain import Bytes, Pixels, Seconds
+from proxy.providers import Provider
+from translators.base import FaultKind, Secret
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Hosting: TypeAlias = Literal["store", "passthrough"]
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Pictor listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8000  # 0: any free one
+    public_url: str | None = None  # how clients reach it, for links in answers; None: as the request came
+    workers: Count = 1  # processes
+    drain_seconds: Seconds = 60.0  # what running jobs are given to finish when the server is told to stop
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One client."""
+
+    name: str  # for logs and history
+    key: Secret
+    admin: bool = False  # may read /metrics, and see what other keys made
+    models: tuple[str, ...] = ("*",)  # patterns of the names that it may ask for: demo/*, dall-e-?
+
+
+class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may call. After loading, `mode` is "keys" or "open"."""
+
+    mode: Literal["auto", "keys", "open"] = "auto"  # auto: keys where there is one, else open
+    keys: tuple[Key, ...] = ()
+    open_anywhere: bool = False  # the second word without which `open` is refused on a host that others can reach
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`/metrics` shows spend."""
+
+    open: bool = False  # to everybody; else to an admin key, and to this machine itself
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Made and uploaded files."""
+
+    retention: Seconds | None = 30 * 86_400.0  # None: for ever
+    url_seconds: Seconds = 3600.0  # how long a link to a made file works, at least
+    hosting: Hosting = "store"  # passthrough: `url` answers may be the provider's own links, which die at its will
+
+
+class Fetch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pictures that a client names by address."""
+
+    allow: tuple[str, ...] = ()  # private hosts, or networks such as 10.0.0.0/8, that may be fetched from all the same
+    max_bytes: Bytes = 50_000_000
+    seconds: Seconds = 30.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one request may bring. A model's own limits hold beside these."""
+
+    body_bytes: Bytes = 512_000_000
+    image_bytes: Bytes = 50_000_000
+    image_pixels: Pixels = 64_000_000  # width x height
+    images: Count = 16
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How prices become US dollars."""
+
+    usd_per_cny: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: what is priced in CNY has no known cost
+
+
+class AliasTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place where an alias leads."""
+
+    model: str  # provider/model
+    weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0  # its share of the first tries, where weights differ
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model name of the operator's own."""
+
+    targets: tuple[AliasTarget, ...]
+    fallback_on: frozenset[FaultKind] | None = None  # after which faults the next target is tried; None: the usual
+    hosting: Hosting | None = None  # None: as in `files`
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    metrics: Metrics = Metrics()
+    data: str = "./data"  # the directory of the database and of made pictures
+    files: Files = Files()
+    fetch: Fetch = Fetch()
+    limits: Limits = Limits()
+    prices: Prices = Prices()
+    log: Log = Log()
+    default_model: str | None = None  # for requests that name none
+    providers: Mapping[str, Provider] = {}  # every one that is known; `Provider.off` says which are not served
+    models: Mapping[str, Alias] = {}  # aliases
+
+
+class ConfigError(Exception):
+    """The configuration cannot be taken. `flaws` are all reasons, each with its path."""
+
+    def __init__(self, flaws: list[str]) -> None:
+        super().__init__("\n".join(flaws))
+        self.flaws = flaws
+
+
+WITHOUT_FILE: Mapping[str, Any] = {
+    "server": {"host": "${PICTOR_HOST:-}", "port": "${PICTOR_PORT:-}", "public_url": "${PICTOR_PUBLIC_URL:-}"},
+    "auth": {"mode": "${PICTOR_AUTH:-}", "keys": [{"name": "default", "key": "${PICTOR_KEY:-}", "admin": True}]},
+    "data": "${PICTOR_DATA:-}",
+}
+"""What holds without a file: the shipped `config.yaml` without its aliases."""
+
+
+def load(
+    path: Path | str | None, env: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration. Raises `ConfigError` with all that is wrong in it."""
+    config, flaws = read(path, env, overrides)
+    if flaws:
+        raise ConfigError(flaws)
+    return config
+
+
+def read(
+    path: Path | str | None, env: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> tuple[Config, list[str]]:
+    """What can be read, and all that is wrong. `overrides` are members that win over the file's: `{"server": {…}}`."""
+    env = os.environ if env is None else env
+    flaws: list[str] = []
+    tree = plain.filled(document(path, flaws), env)
+    if not isinstance(tree, dict):
+        flaws.append(f"the file: expected a mapping, got {plain.shown(tree)}")
+        tree = {}
+    for section, given in (overrides or {}).items():
+        kept = tree.get(section)
+        tree[section] = (kept if isinstance(kept, dict) else {}) | given
+    written = {"providers": tree.pop("providers", None), "models": tree.pop("models", None)}
+    plain.unknown(tree, plain.hints(Config), "", flaws)
+    known = plain.members(Config, {name: tree[name] for name in tree if name in plain.hints(Config)}, "", flaws)
+    known["auth"] = auth(known.get("auth", Auth()), known.get("server", Server()), flaws)
+    known["providers"] = providers.read(written["providers"], env, flaws)
+    known["models"] = aliases(written["models"], flaws)
+    config = Config(**{name: value for name, value in known.items() if value is not None})
+    check_addresses(config, flaws)
+    return config, flaws
+
+
+def document(path: Path | str | None, flaws: list[str]) -> Any:
+    """The file as plain data; an empty one is a mapping without members."""
+    if path is None:
+        return dict(WITHOUT_FILE)
+    try:
+        return plain.parsed(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        flaws.append(f"the file: cannot be read: {error.strerror}")
+    except (UnicodeDecodeError, plain.Unreadable) as error:
+        flaws.append(f"the file: {'it is not UTF-8' if isinstance(error, UnicodeDecodeError) else error}")
+    return {}
+
+
+def auth(given: Auth, server: Server, flaws: list[str]) -> Auth:
+    """Who may call, with `mode` settled. A key that is empty, as `${NAME:-}` may leave it, is as good as not there."""
+    keys = tuple(key for key in given.keys if key.key.key)
+    for what, values in (("name", [key.name for key in keys]), ("key", [key.key.key for key in keys])):
+        if len(set(values)) < len(values):
+            flaws.append(f"auth.keys: two of them have the same {what}")
+    mode = given.mode if given.mode != "auto" else "keys" if keys else "open"
+    if mode == "keys" and not keys:
+        flaws.append("auth.keys: the mode is keys, but there is no key")
+    if mode == "open" and not given.open_anywhere and not loopback(server.host):
+        flaws.append(
+            f"auth.mode: open on {server.host} would let anybody spend; set a key, "
+            "or say it twice with auth.open_anywhere: true"
+        )
+    return msgspec.structs.replace(given, mode=mode, keys=keys)
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine can reach a server there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def aliases(value: Any, flaws: list[str]) -> dict[str, Alias]:
+    """Aliases; a list of targets is short for `{targets: [{model: …}, …]}`."""
+    found: dict[str, Alias] = {}
+    if not isinstance(value, Mapping):
+        if value is not None:
+            flaws.append(f"models: expected a mapping of aliases, got {plain.shown(value)}")
+        return found
+    for name, given in value.items():
+        written = {"targets": given} if isinstance(given, list | str) else given
+        if isinstance(written, dict) and isinstance(written.get("targets"), list | str):
+            targets = [written["targets"]] if isinstance(written["targets"], str) else written["targets"]
+            full = [{"model": target} if isinstance(target, str | plain.Unfilled) else target for target in targets]
+            written = written | {"targets": full}
+        if alias := plain.struct(Alias, written, f"models.{name}", flaws):
+            found[str(name)] = alias
+            if not alias.targets:
+                flaws.append(f"models.{name}: expected at least one provider/model")
+    return found
+
+
+def check_addresses(config: Config, flaws: list[str]) -> None:
+    """Texts that must be addresses."""
+    if (url := config.server.public_url) and (why := providers.no_address(url)):
+        flaws.append(f"server.public_url: {why}, got {plain.shown(url)}")
+    for index, place in enumerate(config.fetch.allow):
+        if "/" in place or place.replace(".", "").isdigit() or ":" in place:
+            try:
+                ipaddress.ip_network(place)
+            except ValueError:
+                flaws.append(
+                    f"fetch.allow[{index}]: expected a host or a network such as 10.0.0.0/8, got {plain.shown(place)}"
+                )
+        elif urlsplit(f"//{place}").hostname != place.lower():
+            flaws.append(f"fetch.allow[{index}]: expected a host name, got {plain.shown(place)}")

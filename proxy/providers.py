@@ -1,0 +1,348 @@
+"""The `providers:` of the configuration: who is configured, with which credentials, and who is not and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+import translators
+from proxy import plain
+from proxy.plain import Seconds
+from translators import base
+from translators.base import Caps, Secret, Translator
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long to wait for a provider."""
+
+    connect: Seconds = 10.0
+    first_byte: Seconds = 300.0  # from the end of the request to the first byte of the answer
+    job: Seconds = 600.0  # all of a job: its calls, its polls and the download
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the configuration says of one model. Every field of `Caps` may stand beside these."""
+
+    like: str | None = None  # the model of the same provider whose capabilities it starts from
+    hidden: bool = False  # served, but not listed
+    timeouts: Mapping[str, float] = {}  # those of `Timeouts` that differ from the provider's
+    caps: Mapping[str, Any] = {}  # those fields of `Caps` that differ from what is known
+
+
+class Login(msgspec.Struct, frozen=True):
+    """One credential: a ready secret, or what a token is got with. Shows neither."""
+
+    secret: Secret
+    grant: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return "Login(…)"
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider. Its settings (`Provider.settings` of its translator) stand beside these in the file."""
+
+    translator: str  # not said in the file: the one of the same name
+    base_url: str | None = None  # instead of the provider's own address; its host may then be private
+    region: str | None = None
+    timeouts: Timeouts = Timeouts()
+    concurrency: Annotated[int, msgspec.Meta(ge=0)] = 0  # jobs at once, 0: no bound
+    models: Mapping[str, Model] = {}
+    models_only: tuple[str, ...] | None = None  # serve these, and nothing else
+    logins: tuple[Login, ...] = ()  # from `api_key` and what else the provider takes, or several under `keys`
+    site: Mapping[str, str] = {}  # what its translator is told: region, base_url and settings
+    off: str = ""  # why it is not served; empty: it is
+
+
+READ_HERE = frozenset({"translator", "logins", "site", "off", "models", "timeouts"})
+"""Fields of `Provider` that are not read as their annotations say."""
+
+IN_FILE = frozenset({"translator", "enabled", "models", "timeouts", "keys"})
+"""Those that stand in the file."""
+
+
+def read(value: Any, env: Mapping[str, str], flaws: list[str]) -> dict[str, Provider]:
+    """Every provider that the file or a release names. With none configured at all, the demo is on."""
+    if value is not None and not isinstance(value, Mapping):
+        flaws.append(f"providers: expected a mapping, got {plain.shown(value)}")
+        value = None
+    entries = {str(name): entry for name, entry in (value or {}).items()}
+    found: dict[str, Provider] = {}
+    for name, entry in entries.items():
+        if made := provider(name, {} if entry is None else entry, env, flaws):
+            found[name] = made
+    for name in translators.NAMES:
+        if name not in entries:
+            found[name] = unasked(name, env)
+    demo = found.get("demo")
+    if demo and "demo" not in entries and all(made.off for made in found.values()) and not flaws:
+        found["demo"] = msgspec.structs.replace(demo, off="")
+    return found
+
+
+def unasked(name: str, env: Mapping[str, str]) -> Provider:
+    """A provider of which the file says nothing: on where the environment holds its credential.
+
+    What is wrong with the variables keeps it off and stops nobody: they may be meant for another program.
+    """
+    if translators.load(name).PROVIDER.credential == "none":
+        return Provider(translator=name, logins=(Login(Secret("")),), off="it is on where no provider is configured")
+    flaws: list[str] = []
+    made = provider(name, {}, env, flaws)
+    return Provider(translator=name, off=flaws[0].partition(": ")[2]) if flaws or not made else made
+
+
+def provider(name: str, entry: Any, env: Mapping[str, str], flaws: list[str]) -> Provider | None:
+    """One entry."""
+    path = f"providers.{name}"
+    if not isinstance(entry, Mapping):
+        flaws.append(f"{path}: expected a mapping, got {plain.shown(entry)}")
+        return None
+    kind = entry.get("translator", name)
+    if kind not in translators.NAMES:
+        where = f"{path}.translator: " if "translator" in entry else f"{path}: there is no such provider; translator: "
+        flaws.append(f"{where}expected one of {', '.join(translators.NAMES)}")
+        return None
+    if not NAME.fullmatch(name):
+        flaws.append(f"{path}: a provider's name is letters, digits, dots, hyphens and underscores")
+        return None
+    translator = translators.load(str(kind))
+    full = dict(entry) if name != kind else inherited(entry, translator, env)
+    logins, off = credentials(full, path, translator, flaws)
+    if not plain.read(bool, entry.get("enabled", True), f"{path}.enabled", flaws):
+        off = "it is switched off"
+    if off:  # variables that are not set are why, not a fault
+        full = {member: value for member, value in full.items() if not isinstance(value, plain.Unfilled)}
+    return described(str(kind), full, path, flaws, logins, off)
+
+
+def inherited(entry: Mapping[str, Any], translator: Translator, env: Mapping[str, str]) -> dict[str, Any]:
+    """`entry` with what the provider's usual variables say and it does not. A written credential stands alone."""
+    secrets = secret_names(translator)
+    own_login = "keys" in entry or not secrets.isdisjoint(entry)
+    full = dict(entry)
+    for member, variable in translator.PROVIDER.env.items():
+        if env.get(variable) and member not in entry and not (own_login and member in secrets):
+            text = env[variable]
+            if member == "credentials" and not text.lstrip().startswith("{"):
+                text = f"file:{text}"
+            full[member] = plain.Filled(text, f"${{{variable}}}")
+    return full
+
+
+def secret_names(translator: Translator) -> set[str]:
+    """Members that are credentials: the usual variables that are no settings, and what its grants are got with."""
+    fixed = translator.PROVIDER
+    names = set(fixed.env) - fixed.settings - {"region", "base_url"}
+    if fixed.credential != "none" and not names:
+        names = {"api_key"}
+    if fixed.credential == "key-or-token":
+        names |= {"credentials"} if not grant_of(translator).get("token_url") else {*CLIENT}
+    return names
+
+
+CLIENT = ("tenant", "client_id", "client_secret")
+
+
+def grant_of(translator: Translator) -> Mapping[str, str]:
+    """What a token costs beside the operator's credential: the vendor's `token_url` and `scope`."""
+    found: Mapping[str, str] = getattr(translator.PROVIDER, "grant", {})
+    return found
+
+
+def credentials(
+    entry: Mapping[str, Any], path: str, translator: Translator, flaws: list[str]
+) -> tuple[tuple[Login, ...], str]:
+    """The logins, and where there are none, why not."""
+    if translator.PROVIDER.credential == "none":
+        return (Login(Secret("")),), ""
+    names = secret_names(translator)
+    keys = entry.get("keys")
+    if keys is None:
+        keys, paths = [{name: entry[name] for name in entry if name in names}], [path]
+    elif isinstance(keys, list):
+        paths = [f"{path}.keys[{index}]" for index in range(len(keys))]
+        if not names.isdisjoint(entry):
+            flaws.append(f"{path}.keys: give a credential here or beside it, not both")
+    else:
+        flaws.append(f"{path}.keys: expected a list, got {plain.shown(keys)}")
+        return (), ""
+    made = [login(item, where, translator, flaws) for item, where in zip(keys, paths, strict=True)]
+    logins = tuple(each for each in made if isinstance(each, Login))
+    if logins:
+        return logins, ""
+    if all(each is None or not each for each in made) and entry.get("base_url") and hasattr(translator, "DECLARED"):
+        return (Login(Secret("")),), ""  # a server of one's own that asks for none
+    return (), next((each for each in made if isinstance(each, str) and each), wanted(translator))
+
+
+def wanted(translator: Translator) -> str:
+    """Which variables would switch it on."""
+    names = secret_names(translator)
+    env = translator.PROVIDER.env
+    alone = [env[name] for name in ("api_key", "credentials") if name in names and name in env]
+    rest = [env[name] for name in env if name in names and name not in {"api_key", "credentials"}]
+    ways = [*alone, " and ".join(rest)] if rest else alone
+    return f"{' or '.join(ways) or 'its api_key'} is not set"
+
+
+def login(item: Any, path: str, translator: Translator, flaws: list[str]) -> Login | str | None:
+    """One credential; or text that says which variable is missing, empty where nothing is given at all."""
+    if not isinstance(item, Mapping):
+        flaws.append(f"{path}: expected a mapping such as {{api_key: …}}")
+        return None
+    names = secret_names(translator)
+    plain.unknown(item, names, path, flaws)
+    given: dict[str, Any] = {}
+    for name, value in item.items():
+        if isinstance(value, plain.Unfilled):
+            return value.why
+        if value in (None, ""):
+            continue
+        if name == "credentials":
+            return service_account(value, plain.at(path, name), translator, flaws)
+        given[name] = plain.secret(value, plain.at(path, name), flaws).key
+    if "api_key" in given:
+        key = given.pop("api_key")
+        return Login(Secret(key, extra=given)) if key else ""
+    if not given:
+        return ""
+    if "client_id" in given or "client_secret" in given:
+        return client(given, path, translator, flaws)
+    needed = names - {"api_key", "credentials", "session_token", *CLIENT}
+    return Login(Secret("", extra=given)) if complete(given, needed, path, flaws) else None
+
+
+def complete(given: Mapping[str, str], needed: set[str], path: str, flaws: list[str]) -> bool:
+    """Whether nothing of a credential in several parts is missing."""
+    missing = sorted(name for name in needed if not given.get(name))
+    flaws += [f"{plain.at(path, name)}: required beside {', '.join(sorted(given))}" for name in missing]
+    return not missing
+
+
+def client(given: Mapping[str, str], path: str, translator: Translator, flaws: list[str]) -> Login | None:
+    """OAuth's client credentials; the translator says where its vendor gives tokens."""
+    fixed = grant_of(translator)
+    url = fixed.get("token_url", "")
+    if not complete(given, set(CLIENT if "{tenant}" in url else CLIENT[1:]), path, flaws):
+        return None
+    grant = {
+        "grant": "client_credentials",
+        "token_url": url.replace("{tenant}", given.get("tenant", "")),
+        "client_id": given["client_id"],
+        "client_secret": given["client_secret"],
+        "scope": fixed.get("scope", ""),
+    }
+    return Login(Secret("", "bearer"), grant)
+
+
+def service_account(value: Any, path: str, translator: Translator, flaws: list[str]) -> Login | None:
+    """A service account's JSON: a mapping, JSON text, or the file that holds it."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(plain.contents(value, path, flaws))
+        except msgspec.DecodeError:
+            value = None
+    account = value if isinstance(value, Mapping) else {}
+    needed = ("client_email", "private_key", "token_uri")
+    if not all(isinstance(account.get(name), str) for name in needed):
+        if not any(flaw.startswith(f"{path}: ") for flaw in flaws):
+            flaws.append(f"{path}: expected the JSON of a service account, with {', '.join(needed)}")
+        return None
+    kept = {name: str(account[name]) for name in (*needed, "private_key_id", "project_id") if account.get(name)}
+    scope = grant_of(translator).get("scope", "")
+    return Login(Secret("", "bearer"), {"grant": "jwt", "scope": scope} | kept)
+
+
+def described(
+    kind: str, entry: Mapping[str, Any], path: str, flaws: list[str], logins: tuple[Login, ...], off: str
+) -> Provider:
+    """A provider with all that is said of it beside its credentials."""
+    translator = translators.load(kind)
+    fixed = translator.PROVIDER
+    simple = set(plain.hints(Provider)) - READ_HERE
+    plain.unknown(entry, {*simple, *IN_FILE, *fixed.settings, *secret_names(translator)}, path, flaws)
+    given = plain.members(Provider, {name: entry[name] for name in entry if name in simple}, path, flaws)
+    site: dict[str, str] = {}
+    for name in sorted(fixed.settings & set(entry)):
+        if (value := entry[name]) is not None:
+            site[name] = str(plain.read(str, spelt(value), plain.at(path, name), flaws))
+    if url := given.get("base_url"):
+        if why := no_address(url):
+            flaws.append(f"{path}.base_url: {why}")
+        site["base_url"] = given["base_url"] = url.rstrip("/")
+    if region := given.get("region") or next(iter(fixed.regions), None):
+        site["region"] = region
+        if fixed.regions and region not in fixed.regions:
+            known_regions = ", ".join(filter(None, fixed.regions))
+            flaws.append(f"{path}.region: expected one of {known_regions}, got {plain.shown(region)}")
+    project = logins[0].grant.get("project_id") if logins else None
+    if project and "project" in fixed.settings:
+        site.setdefault("project", project)
+    made = Provider(translator=kind, logins=logins, site=site, off=off, **given, **declared(entry, path, flaws))
+    if fixed.credential != "none" and not off and not flaws and not address(made):
+        flaws.append(f"{path}: its address is missing; set base_url" + "".join(f" or {name}" for name in places(fixed)))
+    return made
+
+
+def places(fixed: base.Provider) -> list[str]:
+    """The settings that hold an address."""
+    return sorted(fixed.settings & {"endpoint", "base_url"})
+
+
+def spelt(value: Any) -> Any:
+    """Settings are text to a translator; in YAML `2` and `true` need no quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
+
+
+def declared(entry: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str, Any]:
+    """`timeouts` and `models`, which are checked also where the provider is off."""
+    timeouts = plain.struct(Timeouts, entry.get("timeouts") or {}, f"{path}.timeouts", flaws) or Timeouts()
+    found: dict[str, Model] = {}
+    models = entry.get("models") or {}
+    if not isinstance(models, Mapping):
+        flaws.append(f"{path}.models: expected a mapping of model ids, got {plain.shown(models)}")
+        models = {}
+    for name, given in models.items():
+        found[str(name)] = model({} if given is None else given, f"{path}.models.{name}", flaws)
+    return {"timeouts": timeouts, "models": found}
+
+
+def model(given: Any, path: str, flaws: list[str]) -> Model:
+    """What is said of one model."""
+    if not isinstance(given, Mapping):
+        flaws.append(f"{path}: expected a mapping, got {plain.shown(given)}")
+        return Model()
+    own = {"like", "hidden"}
+    plain.unknown(given, {*own, "timeouts", *plain.hints(Caps)}, path, flaws)
+    made = plain.members(Model, {name: given[name] for name in given if name in own}, path, flaws)
+    timeouts = plain.members(Timeouts, given.get("timeouts"), f"{path}.timeouts", flaws)
+    caps = plain.members(Caps, {name: given[name] for name in given if name in plain.hints(Caps)}, path, flaws)
+    return Model(timeouts=timeouts, caps=caps, **made)
+
+
+def address(made: Provider) -> str:
+    """Where its calls go, without a slash at the end; empty where nowhere is said, or there is no wire.
+
+    A translator may make more of `base_url` than it is, and one that knows nothing of it is overruled.
+    """
+    told = translators.load(made.translator).base(made.site).rstrip("/")
+    if made.base_url and urlsplit(told).netloc != urlsplit(made.base_url).netloc:
+        return made.base_url
+    return told
+
+
+def no_address(url: str) -> str | None:
+    """What is wrong with an address."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "expected an address that begins with http:// or https://"
+    if parts.username or parts.query or parts.fragment:
+        return "expected an address without user name, query and fragment"
+    return None
