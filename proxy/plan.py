@@ -1,21 +1,31 @@
-"""What to ask of which model: `Ask` x targets -> settled `Job`s, and notes on what could not be had. Pure."""
+"""What to ask of which model: `Ask` x targets -> settled `Job`s, and notes on what could not be had. Pure.
+
+What becomes of each field stands in `decide`; here the decisions are gathered, and `n` is split into calls.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
+from proxy.ask import Ask, Inputs
 from proxy.catalog import Target
-from translators.base import Job
+from proxy.decide import (
+    DECISIONS,
+    NOTHING,
+    Note,
+    check_operation,
+    converted,
+    decide_options,
+    decide_pictures,
+)
+from translators import NAMES
+from translators.base import Caps, Fault, Job
 
-
-class Note(msgspec.Struct, frozen=True):
-    """One thing that the answer differs in from the wish; named in `x-pictor-adjusted`."""
-
-    param: str
-    action: Literal["converted", "noted"]
-    text: str  # "size 1024x1024 -> 2048x2048"
+__all__ = ["Finish", "Note", "Plan", "plan", "plans"]
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,3 +43,77 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Job, ...]
     finish: Finish
     notes: tuple[Note, ...] = ()
+
+
+PROVIDERS: frozenset[str] = frozenset(NAMES)
+SEED_ENDS = (2**31, 2**32, 2**63)
+"""Where providers' seeds end: counting on from one that is legal must not cross any of them."""
+
+
+def plans(ask: Ask, inputs: Inputs, targets: Sequence[Target], strict: bool = False) -> tuple[Plan, ...]:
+    """A plan for each target that can do it, in their order. Raises the first target's fault where none can."""
+    able: list[Plan] = []
+    first: Fault | None = None
+    providers = PROVIDERS.union(target.upstream.name for target in targets)
+    for target in targets:
+        try:
+            able.append(plan(ask, inputs, target, strict=strict, providers=providers))
+        except Fault as fault:
+            first = first or fault
+    if first and not able:
+        raise first
+    return tuple(able)
+
+
+def plan(
+    ask: Ask, inputs: Inputs, target: Target, *, strict: bool = False, providers: Collection[str] = PROVIDERS
+) -> Plan:
+    """The work for one target. Raises `Fault("invalid")` where it cannot do it, or, if `strict`, not all of it.
+
+    `provider_options` are either flat, `{"seed_mode": 1}`, or keyed by provider, `{"bfl": {"seed_mode": 1}}`, or
+    both: then the keyed ones win. What is keyed by another of `providers` is not for this target.
+    """
+    caps = target.caps
+    if ask.op == "generate" and inputs.images:  # references on a generation are an edit without a mask
+        ask = replace(ask, op="edit")
+    check_operation(ask, caps)
+    decisions = [decide(ask, caps) for _, decide in DECISIONS]
+    decisions.append(decide_pictures(ask, inputs, caps))
+    if ask.provider_options:
+        decisions.append(decide_options(ask, target, providers))
+    members: dict[str, Any] = {}
+    finish: dict[str, Any] = {}
+    notes: tuple[Note, ...] = ()
+    for decision in decisions:
+        if decision is not NOTHING:
+            members.update(decision.job)
+            finish.update(decision.finish)
+            notes += decision.notes
+    job = Job(op=ask.op, model=target.model, site=target.upstream.site, **members)
+    jobs, seeds = split(job, ask.n, caps)
+    notes += seeds
+    if strict:
+        refuse_noted(notes)
+    return Plan(target=target, jobs=jobs, finish=Finish(**finish), notes=notes)
+
+
+def refuse_noted(notes: tuple[Note, ...]) -> None:
+    """Raise the first note that is more than a conversion."""
+    for note in notes:
+        if note.action == "noted":
+            text = f"Unsupported parameter: '{note.param}' is not supported with this model: {note.text}."
+            raise Fault("invalid", text, code="unsupported_parameter", param=note.param)
+
+
+def split(job: Job, n: int, caps: Caps) -> tuple[tuple[Job, ...], tuple[Note, ...]]:
+    """`n` pictures as calls of at most `max_n`. Each gets a seed of its own: with the same they would be the same."""
+    most = max(caps.max_n, 1)
+    if n <= most:
+        return (job if n == 1 else replace(job, n=n),), ()
+    counts = [most] * (n // most) + ([n % most] if n % most else [])
+    if job.seed is None or job.seed < 0:  # below zero it stands for "at random" wherever it is legal
+        return tuple(replace(job, n=count) for count in counts), ()
+    step = -1 if any(job.seed < edge <= job.seed + n for edge in SEED_ENDS) else 1
+    seeds = [job.seed + step * sum(counts[:index]) for index in range(len(counts))]
+    jobs = tuple(replace(job, n=count, seed=seed) for count, seed in zip(counts, seeds, strict=True))
+    return jobs, (converted("seed", job.seed, ", ".join(map(str, seeds))),)
