@@ -51,27 +51,32 @@ class Pixels:
         self, picture: Blob, to: str, compression: int | None = None, background: str | None = None
     ) -> Blob:
         """See `transcode`."""
-        return await self._run(transcode, picture, to, compression, background, bound=self.bound)
+        return await self.aside(transcode, picture, to, compression, background, bound=self.bound)
 
     async def prepare(self, job: Job, caps: Caps) -> tuple[Job, tuple[Note, ...]]:
         """See `prepare`."""
         if not _has_pictures(job):
             return job, ()
-        return await self._run(prepare, job, caps, bound=self.bound)
+        return await self.aside(prepare, job, caps, bound=self.bound)
 
     async def fit(self, media: Media, caps: Caps, param: str) -> tuple[Media, Note | None]:
         """See `fit`."""
-        return await self._run(fit, media, caps, param, bound=self.bound)
+        return await self.aside(fit, media, caps, param, bound=self.bound)
 
-    async def mask(self, mask: Media, rule: MaskRule, image: Size, size: Size | None = None) -> Media:
+    async def check_mask(self, mask: Media, image: Media) -> None:
+        """See `check_mask`."""
+        await self.aside(check_mask, mask, image, bound=self.bound)
+
+    async def mask(self, mask: Media, rule: MaskRule, image: Media, size: Size | None = None) -> Media:
         """See `convert_mask`."""
-        return await self._run(convert_mask, mask, rule, image, size, bound=self.bound)
+        return await self.aside(convert_mask, mask, rule, image, size, bound=self.bound)
 
     def close(self) -> None:
         """Let the running conversions end, and drop the waiting ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work` in these threads: also for drawing, where a provider has no wire."""
         return await asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
 
 
@@ -147,11 +152,11 @@ def fit(
     return made, _note(param, shape, made, media.blob.length if heavy else None)
 
 
-def check_mask(mask: Media, image: Size, *, bound: int = BOUND) -> Image.Image:
-    """The mask's alpha channel, in which 0 marks what is edited. `image` is the size of the first picture, upright."""
-    shape = measure(mask.blob, "mask")
-    if shape.upright != image:
-        sizes = f"the mask is {_text(shape.upright)}, the first image is {_text(image)}"
+def check_mask(mask: Media, image: Media, *, bound: int = BOUND) -> Image.Image:
+    """The mask's alpha channel, in which 0 marks what is edited of `image`, the first picture as it is seen upright."""
+    shape, size = _seen(mask.blob, "mask", bound), _seen(image.blob, "image[0]", bound).upright
+    if shape.upright != size:
+        sizes = f"the mask is {_text(shape.upright)}, the first image is {_text(size)}"
         raise _bad_mask(f"mask size does not match image size ({sizes})")
     if not shape.alpha:
         raise _bad_mask("mask image missing alpha channel: its transparent pixels mark what is edited")
@@ -162,7 +167,7 @@ def check_mask(mask: Media, image: Size, *, bound: int = BOUND) -> Image.Image:
 
 
 def convert_mask(
-    mask: Media, rule: MaskRule, image: Size, size: Size | None = None, *, limit: int = 0, bound: int = BOUND
+    mask: Media, rule: MaskRule, image: Media, size: Size | None = None, *, limit: int = 0, bound: int = BOUND
 ) -> Media:
     """The checked mask as the model wants it, at `size` where the picture was scaled, in at most `limit` bytes.
 
@@ -171,7 +176,7 @@ def convert_mask(
     if rule == "none":
         raise Fault("invalid", "This model takes no mask.", param="mask")
     alpha = check_mask(mask, image, bound=bound)
-    scaled = size is not None and size != image
+    scaled = size is not None and size != alpha.size
     if rule == "alpha" and not scaled and _is_rgba_png(mask) and not 0 < limit < mask.blob.length:
         return mask
     if size is not None and scaled:
@@ -195,14 +200,14 @@ def prepare(job: Job, caps: Caps, *, bound: int = BOUND) -> tuple[Job, tuple[Not
     images = tuple(media for media, _ in fitted)
     notes = [note for _, note in fitted if note]
     mask, markup = job.mask, job.markup
-    before = _seen(job.images[0].blob, "image[0]", bound).upright if images else None
     after = (images[0].width, images[0].height) if images else None
     if mask is not None:
-        if before is None:
+        if not images:
             raise Fault("invalid", "A mask needs the image that it belongs to.", param="mask")
-        mask = convert_mask(mask, caps.mask, before, after, limit=caps.input_bytes, bound=bound)
+        mask = convert_mask(mask, caps.mask, job.images[0], after, limit=caps.input_bytes, bound=bound)
     if markup is not None:
-        along = after if _seen(markup.blob, "markup", bound).upright == before else None
+        first_seen = _seen(job.images[0].blob, "image[0]", bound).upright if images else None
+        along = after if _seen(markup.blob, "markup", bound).upright == first_seen else None
         markup, note = fit(markup, caps, "markup", size=along, bound=bound)
         notes += [note] if note else []
     if mask is job.mask and markup is job.markup and all(map(operator.is_, images, job.images)):

@@ -340,6 +340,9 @@ def test_types_nobody_can_convert_are_refused_or_handed_on() -> None:
 # --- masks: R41, the transparent pixel is the one that is edited
 
 
+IMAGE = typed(saved(Image.new("RGB", (2, 2))))
+
+
 def two_by_two(kind: str = "PNG", mode: str = "RGBA") -> Media:
     """Upper left transparent, lower right half so."""
     image = Image.new("RGBA", (2, 2), (9, 9, 9, 255))
@@ -354,7 +357,7 @@ def two_by_two(kind: str = "PNG", mode: str = "RGBA") -> Media:
 )
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_polarity(rule: MaskRule, pixels_wanted: list[int], kind: str) -> None:
-    made = convert_mask(two_by_two(kind), rule, (2, 2))
+    made = convert_mask(two_by_two(kind), rule, IMAGE)
     image = opened(made.blob)
     assert (image.mode, made.type, made.alpha) == ("L", "image/png", False)
     assert list(image.tobytes()) == pixels_wanted
@@ -362,13 +365,13 @@ def test_polarity(rule: MaskRule, pixels_wanted: list[int], kind: str) -> None:
 
 def test_openai_own_kind_is_not_touched() -> None:
     mask = two_by_two()
-    assert convert_mask(mask, "alpha", (2, 2)) is mask
-    assert convert_mask(mask, "alpha", (2, 2), (2, 2), limit=10_000) is mask
+    assert convert_mask(mask, "alpha", IMAGE) is mask
+    assert convert_mask(mask, "alpha", IMAGE, (2, 2), limit=10_000) is mask
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("WEBP", "RGBA"), ("PNG", "LA")])
 def test_other_masks_become_openai_own_kind(kind: str, mode: str) -> None:
-    made = convert_mask(two_by_two(kind, mode), "alpha", (2, 2))
+    made = convert_mask(two_by_two(kind, mode), "alpha", IMAGE)
     image = opened(made.blob)
     assert (made.type, image.mode) == ("image/png", "RGBA")
     assert list(image.getchannel("A").tobytes()) == [0, 255, 255, 128]
@@ -377,7 +380,7 @@ def test_other_masks_become_openai_own_kind(kind: str, mode: str) -> None:
 def test_a_heavy_mask_loses_its_colours_only() -> None:
     noise = Image.effect_noise((300, 300), 90).convert("RGBA")
     noise.putalpha(Image.linear_gradient("L").resize(noise.size))
-    made = convert_mask(typed(saved(noise)), "alpha", noise.size, limit=60_000)
+    made = convert_mask(typed(saved(noise)), "alpha", typed(saved(noise)), limit=60_000)
     assert made.blob.size < 60_000
     assert opened(made.blob).getchannel("A").tobytes() == noise.getchannel("A").tobytes()
 
@@ -393,15 +396,22 @@ def test_a_heavy_mask_loses_its_colours_only() -> None:
 )
 def test_masks_that_cannot_be_meant(mask: Image.Image, why: str) -> None:
     with pytest.raises(Fault, match=f"Invalid mask image format - .*{why}") as caught:
-        check_mask(typed(saved(mask)), (2, 2))
+        check_mask(typed(saved(mask)), IMAGE)
     assert (caught.value.kind, caught.value.code, caught.value.param) == (
         "invalid", "invalid_mask_image_format", "mask",
     )  # fmt: skip
 
 
+def test_a_mask_fits_the_picture_as_it_is_seen() -> None:
+    turned = typed(saved(corners(), "JPEG", exif=exif(6)))
+    assert check_mask(half_clear((2, 4)), turned).size == (2, 4)
+    with pytest.raises(Fault, match="the mask is 4x2, the first image is 2x4"):
+        check_mask(half_clear((4, 2)), turned)
+
+
 def test_a_model_without_masks() -> None:
     with pytest.raises(Fault, match="takes no mask"):
-        convert_mask(two_by_two(), "none", (2, 2))
+        convert_mask(two_by_two(), "none", IMAGE)
 
 
 # --- prepare
@@ -471,7 +481,11 @@ async def test_jobs_masks_and_single_pictures(threads: Pixels) -> None:
     made, notes = await threads.prepare(job, caps(input_edge=(0, 300), mask="alpha"))
     assert made.mask is not None
     assert (made.mask.width, made.mask.height, len(notes)) == (300, 200, 1)
-    assert (await threads.mask(half_clear((4, 4)), "black-edits", (4, 4), (2, 2))).width == 2
+    await threads.check_mask(half_clear((4, 4)), half_clear((4, 4)))
+    with pytest.raises(Fault, match="does not match"):
+        await threads.check_mask(half_clear((4, 4)), half_clear((4, 5)))
+    assert await threads.aside(str.upper, "x") == "X"
+    assert (await threads.mask(half_clear((4, 4)), "black-edits", half_clear((4, 4)), (2, 2))).width == 2
     assert (await threads.fit(media("red.png"), CAPS, "image[0]"))[1] is None
 
 
