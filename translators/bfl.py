@@ -380,7 +380,7 @@ def percent(progress: float | None) -> int | None:
 def output(job: Job, result: Result) -> Output:
     return Output(
         url=result.sample,
-        revised_prompt=result.prompt if job.prompt and result.prompt != job.prompt else None,
+        revised_prompt=(result.prompt or None) if job.prompt and result.prompt != job.prompt else None,
         extra={} if result.seed is None else {"seed": result.seed},
     )
 
