@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
 import httpx
@@ -14,6 +14,7 @@ from proxy.http import Pools, Refused, Transport
 from translators.base import Blob, Fault, blob
 
 REDIRECTS = 5
+SMALL = 1 << 20  # bytes of an answer that is no picture
 HEADERS = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": wire.AGENT}
 
 
@@ -79,6 +80,27 @@ def data_url(url: str) -> Blob:
         pybase64.b64decode(tail, validate=True)  # the rest is checked where it is decoded
         return blob(data, "base64")
     return blob(unquote_to_bytes(text))
+
+
+def plain(
+    pools: Pools,
+) -> Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]:
+    """One small request to a public address, such as a token endpoint, by the shape that `Credentials` takes."""
+
+    async def fetch(
+        method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        request = httpx.Request(
+            method, checked(url), headers=dict(headers), content=body, extensions={"timeout": {"read": 30.0}}
+        )
+        response = await pools.foreign.handle_async_request(request)
+        try:
+            told = wire.headers_of(response)
+            return response.status_code, told, b"".join([piece async for piece in wire.bounded(response, told, SMALL)])
+        finally:
+            await response.aclose()
+
+    return fetch
 
 
 async def client_picture(pools: Pools, url: str, param: str, limits: Mapping[str, float]) -> Blob:

@@ -37,6 +37,10 @@ PROVIDER = Provider(
     env={"api_key": "AZURE_OPENAI_API_KEY", "endpoint": "AZURE_OPENAI_ENDPOINT", "api_version": "OPENAI_API_VERSION"},
     settings=frozenset({"endpoint", "api_version"}),
     credential="key-or-token",
+    grant={
+        "token_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+        "scope": "https://cognitiveservices.azure.com/.default",
+    },
     docs="https://learn.microsoft.com/azure/ai-foundry/openai/how-to/dall-e",
 )
 

@@ -40,16 +40,23 @@ FaultKind: TypeAlias = Literal[
 ]
 
 
-class Blob(msgspec.Struct, frozen=True, eq=False):
+class Blob:
     """Bytes as they came, in pieces that are never joined.
 
     `chunks` can be walked more than once: a tuple of received pieces, or a file on disk that yields its pieces.
-    `size` counts the bytes in `chunks`, that is, before `encoding` is undone.
+    `size` counts the bytes in `chunks`, that is, before `encoding` is undone. Not a struct: decoders must meet it in
+    their hook.
     """
 
-    chunks: Iterable[bytes]
-    size: int
-    encoding: Encoding = "raw"
+    __slots__ = ("chunks", "encoding", "size")
+
+    def __init__(self, chunks: Iterable[bytes], size: int, encoding: Encoding = "raw") -> None:
+        self.chunks = chunks
+        self.size = size
+        self.encoding = encoding
+
+    def __repr__(self) -> str:
+        return f"Blob({self.size} bytes, {self.encoding})"
 
     @property
     def length(self) -> int:
@@ -424,6 +431,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...] = ()  # the first is the default
     hosts: frozenset[str] = frozenset()  # further hosts that may be polled with the credential: "*.bfl.ai"
     credential: Literal["key", "key-or-token", "none"] = "key"
+    grant: Mapping[str, str] = {}  # how a token is got: "token_url" with {settings} in it, "scope"
     docs: str = ""
     poll_seconds: float = 1.0
 
@@ -450,6 +458,7 @@ class Fault(Exception):
         self.retry_after = retry_after  # seconds
         self.cost_usd = cost_usd  # charged although it failed
         self.final = final  # the provider's task itself has failed: polling it again changes nothing
+        self.passing = False  # set by the engine: the fault is of one poll and says nothing of the task
 
 
 class Translator(Protocol):

@@ -1,0 +1,132 @@
+"""Making pictures: generations, edits, variations, on OpenAI's paths and on Azure's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from litestar import Request, post
+from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
+from msgspec.structs import replace
+
+from proxy import answer
+from proxy.answer import Answer, Preview, Result, Stream
+from proxy.api.schema import Envelope, ImagesResponse, documented
+from proxy.ask import Ask, PictureOp, from_form, from_json
+from proxy.draw import Planned, draw, planned
+from proxy.forms import Limits, parse
+from proxy.gateway import Gateway
+from proxy.keys import check_model
+from translators.base import Fault
+
+PATHS: Mapping[PictureOp, str] = {
+    "generate": "images/generations",
+    "edit": "images/edits",
+    "variation": "images/variations",
+}
+RESPONSES = {200: ResponseSpec(ImagesResponse), 400: ResponseSpec(Envelope), 401: ResponseSpec(Envelope)}
+
+
+async def read(request: Request[None, None, State], op: PictureOp, gateway: Gateway) -> Ask:
+    """The request as an `Ask`, from JSON or a form."""
+    kind = request.headers.get("content-type", "")
+    if kind.startswith("multipart/form-data"):
+        return from_form(op, await parse(request.stream(), kind, Limits(body_bytes=gateway.config.limits.body_bytes)))
+    if op == "variation":
+        raise Fault(
+            "invalid",
+            f"Invalid Content-Type header ({kind}), expected multipart/form-data.",
+            code="unsupported_content_type",
+        )
+    return from_json(op, await whole(request, gateway.config.limits.body_bytes))
+
+
+async def whole(request: Request[None, None, State], most: int) -> bytes:
+    """The body, at most `most` bytes of it."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most:
+            raise Fault("invalid", f"The request body is larger than {most} bytes.", code="request_too_large")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream:
+    """Serve one making call."""
+    gateway: Gateway = request.app.state.gateway
+    key = gateway.keys.who(request.headers)
+    request.scope["state"]["key"] = key
+    ask = await read(request, op, gateway)
+    if deployment:
+        ask = replace(ask, model=unquote(deployment))
+    check_model(key, ask.model or gateway.catalog.default_model or "")
+    strict = request.headers.get("x-pictor-strict", "").lower() in {"true", "1"}
+    work = await planned(gateway, ask, strict=strict, address=address(request, gateway))
+    if ask.stream:
+        previews: asyncio.Queue[Preview] = asyncio.Queue()
+        return Stream(ask.op, lambda: draw(gateway, work, previews), previews, answer.headers)
+    result = await watched(gateway, work, request)
+    return Answer(200, answer.body(result), answer.headers(result))
+
+
+async def watched(gateway: Gateway, work: Planned, request: Request[None, None, State]) -> Result:
+    """The result; or, where the client leaves, an end to the work that nobody waits for."""
+    drawing = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await answer.left(request.receive)
+        gone = True
+        if drawing is not None:
+            drawing.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        return await draw(gateway, work)
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        gateway.metrics.count("clients_gone_total", request.scope.get("path_template", "other"))
+        raise Fault("cancelled", "The client closed the connection.") from None
+    finally:
+        watcher.cancel()
+
+
+def address(request: Request[None, None, State], gateway: Gateway) -> str:
+    """Our own address as this client sees it."""
+    if gateway.config.server.public_url:
+        return gateway.config.server.public_url.rstrip("/")
+    return f"{request.scope['scheme']}://{request.headers.get('host', '127.0.0.1')}"
+
+
+@post(
+    [
+        "/v1/images/generations",
+        "/openai/v1/images/generations",
+        "/openai/deployments/{deployment:str}/images/generations",
+    ],
+    status_code=200, responses=RESPONSES, operation_class=documented("generate"),
+)  # fmt: skip
+async def generations(request: Request[None, None, State], deployment: str = "") -> Answer:
+    """Make pictures from a prompt."""
+    return await respond(request, "generate", deployment)  # type: ignore[return-value]  # either is an ASGI application
+
+
+@post(
+    ["/v1/images/edits", "/openai/deployments/{deployment:str}/images/edits", "/openai/v1/images/edits"],
+    status_code=200, responses=RESPONSES, operation_class=documented("edit"),
+)  # fmt: skip
+async def edits(request: Request[None, None, State], deployment: str = "") -> Answer:
+    """Make pictures from a prompt and up to sixteen pictures, with a mask where the model takes one."""
+    return await respond(request, "edit", deployment)  # type: ignore[return-value]  # either is an ASGI application
+
+
+@post("/v1/images/variations", status_code=200, responses=RESPONSES, operation_class=documented("variation"))
+async def variations(request: Request[None, None, State]) -> Answer:
+    """Make variations of a picture."""
+    return await respond(request, "variation")  # type: ignore[return-value]  # either is an ASGI application

@@ -1,0 +1,46 @@
+"""What can be asked for."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import Request, get
+from litestar.datastructures import State
+
+from proxy.answer import Answer
+from proxy.catalog import listing
+from proxy.config import Key
+from proxy.gateway import Gateway
+from proxy.keys import may
+from translators.base import Fault
+
+
+def allowed(request: Request[None, None, State]) -> tuple[Gateway, Key]:
+    """The server's parts, for a caller with a good key."""
+    gateway: Gateway = request.app.state.gateway
+    key = gateway.keys.who(request.headers)
+    request.scope["state"]["key"] = key
+    return gateway, key
+
+
+@get("/v1/models")
+async def models(request: Request[None, None, State]) -> Answer:
+    """All models and aliases that this key may use."""
+    gateway, key = allowed(request)
+    data = [model for model in listing(gateway.catalog) if may(key, model["id"])]
+    return Answer(200, [msgspec.json.encode({"object": "list", "data": data})], {})
+
+
+@get("/v1/models/{model:path}")
+async def model(request: Request[None, None, State], model: str) -> Answer:
+    """One model or alias."""
+    gateway, key = allowed(request)
+    name = model.removeprefix("/")
+    for entry in listing(gateway.catalog):
+        if entry["id"] == name and may(key, name):
+            return Answer(200, [msgspec.json.encode(entry)], {})
+    raise Fault(
+        "missing",
+        f"The model `{name}` does not exist or you do not have access to it.",
+        code="model_not_found",
+        param="model",
+    )

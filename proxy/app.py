@@ -1,0 +1,171 @@
+"""The ASGI application: routes, the layer around all of them, start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.enums import ScopeType
+from litestar.exceptions import MethodNotAllowedException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import RedocRenderPlugin, SwaggerRenderPlugin
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from proxy import __version__
+from proxy.api import health, images, models, outputs
+from proxy.errors import as_fault, problem
+from proxy.gateway import Gateway
+from proxy.logs import request_id
+
+log = logging.getLogger("pictor")
+METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})
+SWEEP = 3600.0  # seconds between two looks for stored pictures that are past their time
+
+
+def trouble(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Any exception as OpenAI's envelope. What nobody foresaw goes to the log whole."""
+    fault = as_fault(error, request.method, request.scope["path"])
+    if fault.code == "internal_error":
+        log.error("unforeseen error", exc_info=error)
+    request.scope["state"]["fault"] = fault
+    shown = problem(fault)
+    allow = error.headers if isinstance(error, MethodNotAllowedException) and error.headers else {}
+    return Response(
+        shown.body, status_code=shown.status, headers={**shown.headers, **allow}, media_type="application/json"
+    )
+
+
+class Door:
+    """Around everything: the request id, OpenAI's headers, the numbers, one log line."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self.app = app
+        self.gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says."""
+        if scope["type"] != ScopeType.HTTP:
+            await self.app(scope, receive, send)
+            return
+        passage = Passage(scope, receive, send)
+        if scope["path"].startswith("/openai/deployments/"):
+            # A deployment may hold an encoded slash: it is one segment only before it is decoded.
+            scope["path"] = scope["raw_path"].decode("ascii", "replace").partition("?")[0]
+        token = request_id.set(passage.id)
+        try:
+            await self.app(scope, passage.receive, passage.send)
+        finally:
+            request_id.reset(token)
+            self._count(passage)
+
+    def _count(self, passage: Passage) -> None:
+        metrics, scope = self.gateway.metrics, passage.scope
+        route = scope.get("path_template") or "other"
+        took = time.monotonic() - passage.began
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        metrics.count("http_requests_total", route, method, str(passage.status))
+        metrics.observe("http_request_seconds", route, value=took)
+        metrics.observe("http_request_bytes", route, value=passage.bytes_in)
+        metrics.observe("http_response_bytes", route, value=passage.bytes_out)
+        fault = scope["state"].get("fault")
+        if fault is not None and passage.status == 401:
+            metrics.count("auth_failures_total", fault.code if fault.code in AUTH_CODES else "provider")
+        if log.isEnabledFor(logging.INFO):
+            key = scope["state"].get("key")
+            fields = {
+                "id": passage.id, "method": method, "path": scope["path"], "status": passage.status,
+                "ms": round(took * 1000, 1), "bytes_in": passage.bytes_in, "bytes_out": passage.bytes_out,
+                "key": key.name if key else None, **scope["state"].get("told", {}),
+            }  # fmt: skip
+            if fault is not None:
+                fields |= {"fault": fault.kind, "code": fault.code, "error": fault.message[:500]}
+            log.info("request", extra=fields)
+
+
+AUTH_CODES = frozenset({"missing_api_key", "invalid_api_key"})
+
+
+class Passage:
+    """One request on its way through the door."""
+
+    __slots__ = ("_receive", "_send", "began", "bytes_in", "bytes_out", "id", "scope", "status")
+
+    def __init__(self, scope: Any, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.id = f"req_{token_hex(16)}"
+        self.began = time.monotonic()
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        scope.setdefault("state", {})
+
+    async def receive(self) -> Any:
+        """The next message, its bytes counted."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.bytes_in += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send it on, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message["headers"], (b"x-request-id", self.id.encode())]
+            if "key" in self.scope["state"]:
+                spent = int((time.monotonic() - self.began) * 1000)
+                headers += [(b"openai-version", b"2020-10-01"), (b"openai-processing-ms", b"%d" % spent)]
+            message["headers"] = headers
+        elif message["type"] == "http.response.body":
+            self.bytes_out += len(message["body"])
+        await self._send(message)
+
+
+def create(gateway: Gateway) -> Door:
+    """The application of `gateway`."""
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        gateway.metrics.set("build_info", __version__, platform.python_version(), to=1)
+        sweeper = asyncio.create_task(swept(gateway))
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            await gateway.aclose()
+
+    app = Litestar(
+        route_handlers=[
+            images.generations, images.edits, images.variations, models.models, models.model, health.health,
+            health.ready, health.metrics, outputs.output,
+        ],
+        exception_handlers={Exception: trouble},
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Pictor", version=__version__, path="/schema",
+            render_plugins=[SwaggerRenderPlugin(), RedocRenderPlugin()],
+        ),
+        request_max_body_size=None,  # the bound is the configuration's, kept while a body is read
+        state=State({"gateway": gateway, "files": gateway.files}),
+    )  # fmt: skip
+    return Door(app, gateway)
+
+
+async def swept(gateway: Gateway) -> None:
+    """Drop stored pictures that are past their time, now and every hour."""
+    while True:
+        try:
+            await gateway.files.sweep(gateway.config.files.retention)
+        except OSError:
+            log.exception("stored pictures cannot be swept")
+        await asyncio.sleep(SWEEP)

@@ -1,0 +1,163 @@
+"""The way of a request, straight on: ask -> inputs -> plans -> made -> finished."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from proxy import answer, fetch, pixels
+from proxy.answer import Picture, Preview, Result
+from proxy.ask import Ask, Inputs, Link, Source
+from proxy.catalog import Route, Target
+from proxy.gateway import Gateway
+from proxy.metrics import tier
+from proxy.plan import Note, Plan, plans
+from proxy.prices import cost
+from proxy.route import Made, make, ordered
+from translators.base import Fault, Job, Media, Output, Partial
+
+READABLE = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif", "image/tiff")
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A request that can be served: nothing was paid yet, and nothing in it can be the client's fault any more."""
+
+    ask: Ask
+    route: Route
+    plans: tuple[Plan, ...]
+    address: str  # ours, as this client sees it: https://pictor.example
+
+
+async def planned(gateway: Gateway, ask: Ask, *, strict: bool, address: str) -> Planned:
+    """Hold the request against the catalogue. Raises the `Fault` of what cannot be had, before anything is paid."""
+    route = gateway.catalog.route(ask.model)
+    inputs = await load(gateway, ask) if ask.images or ask.mask or ask.markup else Inputs()
+    try:
+        made = plans(ask, inputs, ordered(route.targets), strict=strict)
+    except Fault as fault:
+        if fault.param:
+            gateway.metrics.count("params_changed_total", route.targets[0].upstream.name, fault.param, "refused")
+        raise
+    return Planned(ask, route, made, address)
+
+
+async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview] | None = None) -> Result:
+    """Make the pictures and finish them."""
+    plan_notes: dict[str, tuple[Note, ...]] = {}
+
+    async def settle(job: Job, target: Target) -> Job:
+        fitted, notes = await gateway.pixels.prepare(job, target.caps)
+        plan_notes[target.id] = notes
+        return fitted
+
+    async def emit(partial: Partial) -> None:
+        if previews is not None and partial.output.blob is not None:
+            shape = pixels.measure(partial.output.blob)
+            previews.put_nowait(
+                Preview(
+                    index=partial.index, blob=partial.output.blob, shape=shape, created=answer.now(),
+                    quality=work.ask.quality or "auto", background=work.ask.background or "auto",
+                )
+            )  # fmt: skip
+
+    made = await make(work.route, work.plans, gateway.engine, gateway.health, emit, settle)
+    notes = made.plan.notes + plan_notes.get(made.plan.target.id, ())
+    pictures = await finished(gateway, made, work.address)
+    return recorded(gateway, made, pictures, notes, work.ask)
+
+
+async def load(gateway: Gateway, ask: Ask) -> Inputs:
+    """Fetch, type and measure the client's pictures; check that the mask is one."""
+    sources: list[Source] = [*ask.images, *(each for each in (ask.mask, ask.markup) if each is not None)]
+    media = await asyncio.gather(*(received(gateway, source) for source in sources))
+    images = tuple(media[: len(ask.images)])
+    rest = iter(media[len(ask.images) :])
+    mask = next(rest) if ask.mask is not None else None
+    markup = next(rest) if ask.markup is not None else None
+    return Inputs(images=images, mask=mask, markup=markup)
+
+
+async def received(gateway: Gateway, source: Source) -> Media:
+    """One picture of the client's, typed by its first bytes."""
+    limits, fetching = gateway.config.limits, gateway.config.fetch
+    if isinstance(source, Link):
+        bounds = {"bytes": min(fetching.max_bytes, limits.image_bytes), "seconds": fetching.seconds}
+        blob = await fetch.client_picture(gateway.pools, source.url, source.param, bounds)
+    else:
+        blob = source.blob
+    if blob.length > limits.image_bytes:
+        text = f"Invalid '{source.param}': the file is larger than {limits.image_bytes} bytes."
+        raise Fault("invalid", text, code="invalid_image_file", param=source.param)
+    media = pixels.typed(blob, source.param)
+    if media.type not in READABLE:
+        text = (
+            f"Invalid file '{source.param}': unsupported mimetype ('{media.type}'). "
+            "Supported file formats are 'image/png', 'image/jpeg', 'image/webp', 'image/gif', and 'image/bmp'."
+        )
+        raise Fault("invalid", text, code="unsupported_file_mimetype", param=source.param)
+    if media.width * media.height > limits.image_pixels:
+        text = f"Invalid '{source.param}': {media.width}x{media.height} is more than {limits.image_pixels} pixels."
+        raise Fault("invalid", text, code="invalid_image_file", param=source.param)
+    return media
+
+
+async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Picture, ...]:
+    """The outputs in the format that was asked for, measured, and stored where an address is to be answered."""
+    return tuple(await asyncio.gather(*(finish(gateway, made.plan, output, address) for output in made.outputs)))
+
+
+async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> Picture:
+    """One output."""
+    blob, upstream, wish = output.blob, plan.target.upstream.name, plan.finish
+    if blob is None:
+        return Picture(url=output.url, revised_prompt=output.revised_prompt)
+    shape = pixels.measure(blob)
+    if wish.format and shape.type != f"image/{wish.format}":
+        began = time.monotonic()
+        blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
+        shape = pixels.measure(blob)
+        gateway.metrics.observe("phase_seconds", upstream, "convert", value=time.monotonic() - began)
+    if wish.respond == "b64_json":
+        return Picture(blob=blob, shape=shape, revised_prompt=output.revised_prompt)
+    began = time.monotonic()
+    url = address + await gateway.store(blob, shape.type)
+    gateway.metrics.observe("phase_seconds", upstream, "store", value=time.monotonic() - began)
+    return Picture(url=url, shape=shape, revised_prompt=output.revised_prompt)
+
+
+def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: tuple[Note, ...], ask: Ask) -> Result:
+    """The result, and its numbers in the metrics."""
+    target, metrics = made.plan.target, gateway.metrics
+    op, names = made.plan.jobs[0].op, (target.upstream.name, target.model)
+    sizes = [(each.shape.width, each.shape.height) if each.shape else (0, 0) for each in pictures]
+    inputs = [(media.width, media.height) for media in made.plan.jobs[0].images]
+    usd = cost(
+        target.caps.prices, op, sizes, made.quality or made.plan.jobs[0].quality, made.usage, inputs
+    )  # fmt: skip
+    if usd is None:
+        metrics.count("unpriced_jobs_total", *names)
+    elif usd:
+        metrics.count("cost_usd_total", *names, by=usd)
+    for width, height in sizes:
+        metrics.count("pictures_total", op, *names, tier(width, height))
+    for member, direction, modality in TOKENS:
+        if counted := getattr(made.usage, member):
+            metrics.count("tokens_total", *names, direction, modality, by=counted)
+    for note in notes:
+        metrics.count("params_changed_total", target.upstream.name, note.param, note.action)
+    return Result(
+        op=ask.op, model=target.id, pictures=tuple(pictures), created=answer.now(), usage=made.usage,
+        finish=made.plan.finish, notes=notes, faults=made.faults, quality=made.quality, background=made.background,
+        cost_usd=usd,
+    )  # fmt: skip
+
+
+TOKENS = (
+    ("input_text", "in", "text"),
+    ("input_image", "in", "image"),
+    ("output_text", "out", "text"),
+    ("output_image", "out", "image"),
+)

@@ -1,0 +1,367 @@
+"""Runs one job on one target: send, poll, retry, deadline, download. The only place that waits. Knows no provider.
+
+What may be sent again: a call that cannot pay twice (`Call.repeatable`), a call that was never sent (no connection),
+and one that the provider turned away before working on it (`rate`, `overloaded`). A submit whose answer was lost is
+*ambiguous*: it may have been paid, so it is never repeated here, and the client's SDK is told not to either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from secrets import token_hex
+
+import httpx
+from msgspec.structs import replace
+
+from proxy import fetch, wire
+from proxy.catalog import Credential, Target, Upstream
+from proxy.credentials import Credentials
+from proxy.http import Pools, Refused
+from proxy.metrics import Metrics, Phase
+from translators.base import (
+    Call,
+    Done,
+    Fault,
+    FaultKind,
+    Job,
+    Output,
+    Partial,
+    Reply,
+    Secret,
+    Stamp,
+    Step,
+    Translator,
+    Usage,
+    Wait,
+)
+
+TRIES = 3  # of one call, the first included
+POLL_FAULTS = 10  # polls that may fail in a row before a job is given up
+POLL_MISSING = 3  # "no such task" this often in a row is believed
+PATIENCE = 5.0  # seconds; a provider that asks for a longer pause is passed on to the next target or the client
+TURNED_AWAY: frozenset[FaultKind] = frozenset({"rate", "overloaded"})
+PASSING = frozenset({408, 409, 425, 429})  # statuses of a poll that say nothing of the job
+
+Emit = Callable[[Partial], Awaitable[None]]
+Aside = Callable[[Callable[[Job], Step], Job], Awaitable[Step]]
+
+
+class Engine:
+    """One per configuration. `aside` computes off the event loop; a download brings at most `output_bytes`."""
+
+    def __init__(
+        self, pools: Pools, credentials: Credentials, aside: Aside, metrics: Metrics, output_bytes: int
+    ) -> None:
+        self.pools = pools
+        self.credentials = credentials
+        self.aside = aside
+        self.metrics = metrics
+        self.output_bytes = output_bytes
+        self._places: dict[str, asyncio.Semaphore] = {}
+
+    async def run(self, job: Job, target: Target, credential: Credential, emit: Emit, download: bool = True) -> Done:
+        """Drive `job` to its end, with one credential from submit to download.
+
+        Raises the `Fault` that ended it; `timeout` where the whole took longer than the provider's `job_seconds`.
+        """
+        upstream = target.upstream
+        deadline = asyncio.timeout(upstream.job_seconds)
+        try:
+            async with self._place(upstream), deadline:
+                done = await self._drive(Run(self, job, upstream, credential), emit)
+                return await self._downloaded(done, upstream) if download else done
+        except TimeoutError as error:
+            raise Fault(
+                "timeout",
+                f"{target.id} did not finish within {upstream.job_seconds:g} seconds.",
+                code="deadline_exceeded",
+            ) from error
+
+    @asynccontextmanager
+    async def _place(self, upstream: Upstream) -> AsyncIterator[None]:
+        if not upstream.concurrency:
+            yield
+            return
+        places = self._places.setdefault(upstream.name, asyncio.Semaphore(upstream.concurrency))
+        self.metrics.count("jobs_queued", upstream.name)
+        began = time.monotonic()
+        try:
+            await places.acquire()
+        finally:
+            self.metrics.count("jobs_queued", upstream.name, by=-1)
+        self.phase(upstream, "queue", began)
+        try:
+            yield
+        finally:
+            places.release()
+
+    async def _drive(self, run: Run, emit: Emit) -> Done:
+        by, job = run.by, run.job
+        step = by.start(job) if run.upstream.base else await self.aside(by.start, job)
+        began = time.monotonic()
+        phase: Phase = "submit"
+        while not isinstance(step, Done):
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                phase = "wait"
+                answer: Reply | Done = await run.poll(step.call)
+            elif isinstance(step, Call):
+                answer = await run.call(step, emit)
+            else:
+                raise TypeError(f"{run.upstream.name}: {type(step).__name__} is not a step")
+            step = answer if isinstance(answer, Done) else by.step(job, answer)
+            if phase == "submit":
+                self.phase(run.upstream, phase, began)
+                began = time.monotonic()
+        if phase == "wait":
+            self.phase(run.upstream, phase, began)
+        for partial in step.partials:
+            await emit(partial)
+        if not step.outputs:
+            raise step.faults[0] if step.faults else Fault("empty", "The provider made no picture.", code="no_image")
+        return step
+
+    async def _downloaded(self, done: Done, upstream: Upstream) -> Done:
+        """`done` with its addresses replaced by what is there. One that cannot be had is a fault beside the others."""
+        if all(output.url is None for output in done.outputs):
+            return done
+        began = time.monotonic()
+        got = await asyncio.gather(*(self.download(output, upstream) for output in done.outputs))
+        self.phase(upstream, "download", began)
+        outputs = tuple(each for each in got if isinstance(each, Output))
+        faults = tuple(each for each in got if isinstance(each, Fault))
+        if not outputs:
+            raise faults[0]
+        return replace(done, outputs=outputs, faults=done.faults + faults)
+
+    async def download(self, output: Output, upstream: Upstream) -> Output | Fault:
+        """The picture at the output's address; a few tries, since it is paid for."""
+        if output.url is None:
+            return output
+        if output.url.startswith("data:"):
+            try:
+                return replace(output, url=None, blob=fetch.data_url(output.url))
+            except ValueError:
+                return Fault("upstream", "The provider's picture cannot be read.", code="unreadable")
+        own = self.pools.of(upstream) if upstream.trusted else None
+        host = fetch.netloc(httpx.URL(upstream.base)) if upstream.trusted else ""
+        fault = Fault("upstream", "The made picture could not be downloaded.", code="download_failed")
+        for tried in range(TRIES):
+            if tried:
+                self.metrics.count("retries_total", upstream.name, "fetch", fault.kind)
+                await asyncio.sleep(backoff(tried))
+            began = time.monotonic()
+            try:
+                blob = await fetch.get(
+                    self.pools, output.url, most=self.output_bytes, seconds=120, own=own, own_host=host
+                )  # fmt: skip
+            except Refused as error:
+                self.metrics.count("fetch_refused_total", "provider", "address")
+                return Fault(
+                    "upstream", f"The provider named an address that is not fetched: {error}", code="foreign_host"
+                )
+            except (httpx.HTTPError, TimeoutError, Fault) as error:
+                fault = Fault("upstream", f"The made picture could not be downloaded: {error}", code="download_failed")
+                self.called(upstream, "fetch", "reset" if isinstance(error, httpx.HTTPError) else "4xx", began)
+            else:
+                self.called(upstream, "fetch", "2xx", began)
+                return replace(output, url=None, blob=blob)
+        return fault
+
+    def phase(self, upstream: Upstream, phase: Phase, began: float) -> None:
+        """Note how long a phase took."""
+        self.metrics.observe("phase_seconds", upstream.name, phase, value=time.monotonic() - began)
+
+    def called(self, upstream: Upstream, call: str, result: str, began: float) -> None:
+        """Note one upstream call."""
+        self.metrics.count("upstream_calls_total", upstream.name, call, result)
+        self.metrics.observe("upstream_seconds", upstream.name, call, value=time.monotonic() - began)
+
+
+class Run:
+    """One job on its way: its provider, its credential."""
+
+    def __init__(self, engine: Engine, job: Job, upstream: Upstream, credential: Credential) -> None:
+        self.engine = engine
+        self.metrics = engine.metrics
+        self.job = job
+        self.upstream = upstream
+        self.credential = credential
+        self.secret: Secret | None = None  # what was sent last
+        self.by: Translator = upstream.translator
+
+    async def call(self, call: Call, emit: Emit) -> Reply | Done:
+        """The answer to a call of the job's own; tried again only where that cannot pay twice."""
+        for tried in range(1, TRIES + 1):
+            try:
+                return await self._exchange(call, "submit", emit)
+            except httpx.ConnectError as error:  # nothing was sent
+                fault = self._unreachable(error)
+            except httpx.ConnectTimeout as error:
+                fault = self._unreachable(error)
+            except httpx.HTTPError as error:
+                fault = lost(error)
+                if not call.repeatable:
+                    raise fault from error
+            except Fault as error:
+                fault = error
+                if not (call.repeatable or fault.kind in TURNED_AWAY) or fault.final:
+                    raise
+            pause = fault.retry_after if fault.retry_after is not None else backoff(tried)
+            if tried == TRIES or pause > PATIENCE or isinstance(fault.__cause__, Refused):
+                raise fault
+            self.metrics.count("retries_total", self.upstream.name, "submit", fault.kind)
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def poll(self, call: Call) -> Reply | Done:
+        """The answer to a poll. The job is paid: what only says that the poll failed is sat out, up to a bound."""
+        missing = 0
+        for failed in range(1, POLL_FAULTS + 1):
+            try:
+                return await self._exchange(call, "poll", silent)
+            except httpx.HTTPError as error:
+                fault = lost(error)
+            except Fault as error:
+                fault = error
+                missing += fault.kind == "missing"
+                if not fault.passing or missing >= POLL_MISSING:
+                    raise
+            if failed == POLL_FAULTS:
+                break
+            self.metrics.count("retries_total", self.upstream.name, "poll", fault.kind)
+            await asyncio.sleep(fault.retry_after if fault.retry_after is not None else backoff(failed))
+        raise fault
+
+    async def _exchange(self, call: Call, name: str, emit: Emit) -> Reply | Done:
+        """Send `call` once. A stream is followed to its end."""
+        began = time.monotonic()
+        result = "reset"
+        try:
+            response = await self._send(call)
+            try:
+                result = family(response.status_code)
+                if call.read == "events" and is_stream(response):
+                    return await self._follow(call, response, emit)
+                reply = await wire.read(call, response)
+            finally:
+                await response.aclose()
+            try:
+                self.by.check(reply)
+            except Fault as fault:
+                fault.passing = passing(fault, reply)
+                if fault.kind == "auth" and self.secret:
+                    self.engine.credentials.forget(self.credential, self.secret)
+                raise
+            return reply
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            result = "reset"
+            raise
+        except httpx.TimeoutException:
+            result = "timeout"
+            raise
+        except httpx.HTTPError:
+            result = "reset" if call.repeatable else "ambiguous"
+            raise
+        finally:
+            self.engine.called(self.upstream, name, result, began)
+
+    async def _send(self, call: Call) -> httpx.Response:
+        url = address(call.path, self.upstream)
+        self.secret = secret = await self.engine.credentials.secret(self.credential)
+        signed = replace(call, path=url)
+        if secret.key:
+            signed = self.by.sign(signed, secret, Stamp(datetime.now(UTC), token_hex(16)))
+        timeout = {"connect": self.upstream.connect_seconds, "read": self.upstream.first_byte_seconds}
+        request = wire.request(call, signed, timeout)
+        return await self.engine.pools.of(self.upstream).handle_async_request(request)
+
+    async def _follow(self, call: Call, response: httpx.Response, emit: Emit) -> Done:
+        """A stream's events, to the last. What was finished before it broke is kept."""
+        done = Done(outputs=())
+        try:
+            async for reply in wire.events(call, response):
+                self.by.check(reply)
+                for event in self.by.event(self.job, reply):
+                    if isinstance(event, Partial):
+                        await emit(event)
+                    else:
+                        done = grown(done, event)
+        except (Fault, httpx.HTTPError) as error:
+            if not done.outputs:
+                raise
+            fault = error if isinstance(error, Fault) else lost(error)
+            done = replace(done, faults=(*done.faults, fault))
+        return done
+
+    def _unreachable(self, error: httpx.HTTPError) -> Fault:
+        fault = Fault("overloaded", f"{self.upstream.name} cannot be reached: {error}", code="unreachable")
+        fault.__cause__ = error
+        return fault
+
+
+def grown(done: Done, event: Output | Usage | Done) -> Done:
+    """`done` with what a stream's next event brought."""
+    match event:
+        case Output():
+            return replace(done, outputs=(*done.outputs, event))
+        case Usage():
+            return replace(done, usage=event)
+        case Done():
+            return replace(
+                event,
+                outputs=done.outputs + event.outputs,
+                faults=done.faults + event.faults,
+                usage=event.usage if event.usage != Usage() else done.usage,
+            )
+
+
+def address(path: str, upstream: Upstream) -> str:
+    """Where a call goes. Raises `Fault("upstream")` where that is no host of the provider's: it would see the key."""
+    if "://" not in path:
+        return upstream.base + path
+    url, base = httpx.URL(path), httpx.URL(upstream.base)
+    if fetch.netloc(url) == fetch.netloc(base) and not url.userinfo:
+        return path
+    hosts = upstream.translator.PROVIDER.hosts
+    if url.scheme == "https" and not url.userinfo and any(fnmatchcase(url.host, host) for host in hosts):
+        return path
+    raise Fault("upstream", f"The provider named a foreign host: {url.host}", code="foreign_host", final=True)
+
+
+def passing(fault: Fault, reply: Reply) -> bool:
+    """Whether the fault of a poll's reply says nothing of the job itself."""
+    if fault.final:
+        return False
+    return reply.status in PASSING or reply.status >= 500 or fault.code == "unreadable" or fault.kind == "missing"
+
+
+def lost(error: httpx.HTTPError) -> Fault:
+    """The answer to a request that was sent did not come, or not whole."""
+    if isinstance(error, httpx.TimeoutException):
+        return Fault("timeout", f"The provider did not answer: {error}.", code="ambiguous")
+    return Fault("upstream", f"The provider's answer was lost: {error}.", code="ambiguous")
+
+
+def backoff(tried: int) -> float:
+    """Seconds before try `tried` + 1: a half, one, two … at most fifteen."""
+    return float(min(0.25 * 2**tried, 15.0))
+
+
+def family(status: int) -> str:
+    """A status as a metric's label."""
+    return "429" if status == 429 else f"{status // 100}xx"
+
+
+def is_stream(response: httpx.Response) -> bool:
+    """Whether an event stream came; a provider may ignore that one was asked for."""
+    return response.is_success and "text/event-stream" in response.headers.get("content-type", "")
+
+
+async def silent(_: Partial) -> None:
+    """For calls that have no previews."""

@@ -1,0 +1,83 @@
+"""What one running server holds. Everything of the configuration is in two members that a reload swaps at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proxy.catalog import Catalog, build
+from proxy.config import Config, load
+from proxy.credentials import Credentials
+from proxy.engine import Engine
+from proxy.fetch import plain
+from proxy.http import Allowed, Pools
+from proxy.keys import Keys
+from proxy.metrics import Metrics
+from proxy.pixels import Pixels
+from proxy.route import Health
+from proxy.state.files import Files, secret
+from translators.base import Blob
+
+OUTPUT_BYTES = 256 << 20  # of one made picture that is downloaded
+
+
+class Gateway:
+    """One server's parts. A request takes `config` and `catalog` once and keeps them to its end."""
+
+    def __init__(self, config: Config, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> None:
+        self.path = path  # of the configuration file, for reloads
+        self.overrides = overrides or {}  # of the command line, which win over the file's at each reload
+        self.metrics = Metrics()
+        self.pixels = Pixels(bound=config.limits.image_pixels)
+        self.health = Health(self.metrics)
+        data = Path(config.data)
+        self.files = Files(data / "files", secret(data))
+        self.draining = False
+        self._take(config)
+
+    def _take(self, config: Config) -> None:
+        catalog = build(config)  # raises before anything is changed
+        self.config: Config = config
+        self.catalog: Catalog = catalog
+        self.keys = Keys(config.auth)
+        self.pools = Pools(Allowed(config.fetch.allow))
+        self.engine = Engine(
+            self.pools,
+            Credentials(plain(self.pools), time.time),
+            self.pixels.aside,
+            self.metrics,
+            OUTPUT_BYTES,
+        )
+        labels = catalog.labels
+        self.metrics.allow(
+            provider=labels.providers, model=labels.models, alias=labels.aliases | {"none"}, target=catalog.targets
+        )
+        self.metrics.set("config_loaded_seconds", to=time.time())
+
+    def reload(self) -> None:
+        """Read the configuration again. Raises `ConfigError` where it is wrong: then nothing has changed.
+
+        Requests under way keep the engine and the connections that they began with.
+        """
+        try:
+            self._take(load(self.path, None, self.overrides))
+        except Exception:
+            self.metrics.count("config_reloads_total", "failed")
+            raise
+        self.metrics.count("config_reloads_total", "ok")
+
+    async def store(self, blob: Blob, kind: str) -> str:
+        """Keep a made picture; the path and signature under which it can be had."""
+        name = await self.files.save(blob, kind)
+        self.metrics.count("stored_files_total", "local")
+        self.metrics.count("stored_bytes_total", "local", by=blob.length)
+        expires = int(time.time() + self.config.files.url_seconds)
+        return f"/v1/outputs/{name}?{self.files.sign(name, expires)}"
+
+    async def aclose(self) -> None:
+        """Let go of connections and threads."""
+        await self.pools.aclose()
+        self.pixels.close()
+        self.files.close()

@@ -1,0 +1,246 @@
+"""Which target next: order, weights, breaker, credentials, fallback."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.catalog import Credential, Route, Target, Upstream
+from proxy.engine import Emit, Engine
+from proxy.metrics import Metrics
+from proxy.plan import Plan
+from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Usage
+
+TRIPS = 5  # faults in a row that open a target's breaker
+OPEN_SECONDS = 30.0  # it stays open; then one job may try
+COOL_SECONDS: dict[FaultKind, float] = {"auth": 300.0, "permission": 300.0, "quota": 300.0, "rate": 10.0}
+"""How long a credential rests after a fault of these kinds; a rate limit's own `retry_after` goes before."""
+
+TARGET_FAULTS: frozenset[FaultKind] = frozenset({"overloaded", "upstream", "timeout"})
+"""What a breaker counts. A client's faults never open it."""
+
+FAN_OUT = 4  # calls of one request at once
+
+Settle = Callable[[Job, Target], Awaitable[Job]]
+"""Makes a job's pictures fit its target."""
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a plan: the pictures, and what happened to those that are missing."""
+
+    plan: Plan
+    outputs: tuple[Output, ...]
+    usage: Usage
+    faults: tuple[Fault, ...] = ()
+    quality: str | None = None
+    background: str | None = None
+
+
+@dataclass
+class Circuit:
+    """The recent past of one target."""
+
+    failures: int = 0  # in a row
+    until: float = 0.0  # monotonic time before which it is passed over
+    trying: bool = False  # one job tests whether it is well again
+
+
+@dataclass
+class Health:
+    """What this process has learnt of targets and credentials; nothing of it is written down."""
+
+    metrics: Metrics
+    clock: Callable[[], float] = time.monotonic
+    circuits: dict[str, Circuit] = field(default_factory=dict)
+    resting: dict[str, float] = field(default_factory=dict)  # credential name -> monotonic time of its return
+    turn: dict[str, int] = field(default_factory=dict)  # upstream name -> whose turn it is
+
+    def admits(self, target: Target) -> bool:
+        """Whether a job may go there now. After a pause, one job at a time tests it."""
+        circuit = self.circuits.get(target.id)
+        if circuit is None or circuit.failures < TRIPS:
+            return True
+        if self.clock() < circuit.until or circuit.trying:
+            return False
+        circuit.trying = True
+        return True
+
+    def well(self, target: Target) -> None:
+        """It worked."""
+        if self.circuits.pop(target.id, None):
+            self.metrics.set("breaker_open", target.id, to=0)
+
+    def failed(self, target: Target, kind: FaultKind) -> None:
+        """It ended with a fault of that kind."""
+        circuit = self.circuits.get(target.id)
+        if kind not in TARGET_FAULTS:
+            if circuit:
+                circuit.trying = False  # nothing was learnt: the next job may test it
+            return
+        circuit = self.circuits.setdefault(target.id, Circuit())
+        circuit.failures += 1
+        circuit.trying = False
+        if circuit.failures >= TRIPS:
+            circuit.until = self.clock() + OPEN_SECONDS
+            self.metrics.set("breaker_open", target.id, to=1)
+
+    def credentials(self, upstream: Upstream) -> Sequence[Credential]:
+        """The credentials to try, in turn; those that rest come last, the first to return first."""
+        every = upstream.credentials or (Credential(upstream.name, Secret("")),)  # a server of one's own needs none
+        if len(every) == 1:
+            return every
+        now = self.clock()
+        start = self.turn[upstream.name] = (self.turn.get(upstream.name, -1) + 1) % len(every)
+        turned = (*every[start:], *every[:start])
+        rests = [max(self.resting.get(each.name, 0.0) - now, 0.0) for each in turned]
+        return [turned[i] for i in sorted(range(len(turned)), key=rests.__getitem__)]
+
+    def rest(self, credential: Credential, fault: Fault) -> None:
+        """This credential was turned away."""
+        seconds = COOL_SECONDS[fault.kind] if fault.retry_after is None else fault.retry_after
+        self.resting[credential.name] = self.clock() + seconds
+
+
+def ordered(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """The targets in the order in which they are tried: as configured, or drawn by weight where weights differ."""
+    if len({target.weight for target in targets}) <= 1:
+        return tuple(targets)
+    # A key of random() ** (1 / weight), sorted downwards, draws without replacement by weight (Efraimidis, Spirakis).
+    return tuple(sorted(targets, key=lambda target: -(random.random() ** (1 / target.weight))))  # noqa: S311  # no secret
+
+
+async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Health, emit: Emit, settle: Settle) -> Made:
+    """Run the first plan that works. The fault of the last one tried is raised where none does.
+
+    `settle` makes a job's pictures fit its target; it runs only for targets that are really tried.
+    """
+    fault: Fault | None = None
+    for plan in plans:
+        target = plan.target
+        if not health.admits(target):
+            fault = fault or Fault(
+                "overloaded", f"{target.id} fails at present and is not called.", code="breaker_open"
+            )
+            continue
+        if fault is not None:
+            engine.metrics.count("fallbacks_total", route.alias or "none", fault.kind)
+        try:
+            return await attempt(plan, engine, health, emit, settle, download=wanted(route, plan))
+        except Fault as error:
+            fault = error
+            if error.kind not in route.fallback_on or error.code == "ambiguous":
+                raise
+    raise fault or Fault("missing", f"The model '{route.name}' has no target.", code="invalid_value", param="model")
+
+
+def wanted(route: Route, plan: Plan) -> bool:
+    """Whether made pictures are fetched: always, but where the configuration hands the provider's links on."""
+    return not (route.hosting == "passthrough" and plan.finish.respond == "url" and plan.finish.format is None)
+
+
+async def attempt(
+    plan: Plan, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool = True
+) -> Made:
+    """All jobs of one plan, some at a time. What was made is kept, whatever became of the rest."""
+    target, metrics = plan.target, engine.metrics
+    began = time.monotonic()
+    metrics.count("jobs_running", target.upstream.name)
+    outcome = "cancelled"
+    try:
+        made = await run_all(plan, engine, health, emit, settle, download=download)
+        outcome = "partial" if made.faults else "ok"
+        metrics.observe(
+            "job_seconds", plan.jobs[0].op, target.upstream.name, target.model, value=time.monotonic() - began
+        )
+    except Fault as fault:
+        outcome = fault.kind
+        health.failed(target, fault.kind)
+        if fault.cost_usd:
+            metrics.count("wasted_usd_total", target.upstream.name, fault.kind, by=fault.cost_usd)
+        raise
+    else:
+        health.well(target)
+        return made
+    finally:
+        metrics.count("jobs_running", target.upstream.name, by=-1)
+        metrics.count("jobs_total", plan.jobs[0].op, target.upstream.name, target.model, outcome)
+
+
+async def run_all(plan: Plan, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool) -> Made:
+    """The plan's jobs, at most `FAN_OUT` at a time."""
+    if len(plan.jobs) == 1:
+        return gathered(plan, [await one(plan.jobs[0], plan.target, engine, health, emit, settle, download=download)])
+    places = asyncio.Semaphore(FAN_OUT)
+    # The pictures are the same for each job: made to fit once.
+    first = await settle(plan.jobs[0], plan.target)
+
+    async def settled(job: Job, _: Target) -> Job:
+        return replace(job, images=first.images, mask=first.mask, markup=first.markup)
+
+    async def placed(job: Job) -> Done | Fault:
+        async with places:
+            try:
+                return await one(job, plan.target, engine, health, emit, settled, download=download)
+            except Fault as fault:
+                return fault
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(placed(job)) for job in plan.jobs]
+    return gathered(plan, [task.result() for task in tasks])
+
+
+async def one(
+    job: Job, target: Target, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool
+) -> Done:
+    """One job: with another credential where one is turned away, and once more where it came back empty."""
+    job = await settle(job, target)
+    fault: Fault | None = None
+    for credential in health.credentials(target.upstream):
+        for again in (True, False):
+            try:
+                return await engine.run(job, target, credential, emit, download)
+            except Fault as error:
+                fault = error
+                if error.kind == "empty" and again:
+                    engine.metrics.count("retries_total", target.upstream.name, "submit", "empty")
+                    continue
+                if error.kind not in COOL_SECONDS:
+                    raise
+                health.rest(credential, error)
+                break
+    raise fault or Fault("auth", f"{target.upstream.name} has no credential.", code="no_credential")
+
+
+def gathered(plan: Plan, results: Iterable[Done | Fault]) -> Made:
+    """The results as one. Raises the first fault where nothing was made."""
+    results = tuple(results)
+    done = [each for each in results if isinstance(each, Done)]
+    faults = [each for each in results if isinstance(each, Fault)]
+    if not done:
+        raise faults[0]
+    return Made(
+        plan=plan,
+        outputs=tuple(output for each in done for output in each.outputs),
+        usage=total([each.usage for each in done]),
+        faults=(*(fault for each in done for fault in each.faults), *faults),
+        quality=done[0].quality,
+        background=done[0].background,
+    )
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """The sum; a member that one of them lacks is unknown in the sum."""
+    if len(usages) == 1:
+        return usages[0]
+
+    def summed(name: str) -> float | None:
+        values = [getattr(usage, name) for usage in usages]
+        return None if None in values else sum(values)
+
+    return msgspec.convert({name: summed(name) for name in Usage.__struct_fields__}, Usage)

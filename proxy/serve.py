@@ -1,0 +1,162 @@
+"""Run the server: in this process, or in several that share one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from proxy import logs
+from proxy.config import Config, ConfigError
+
+BACKLOG = 2048
+RESTART_SECONDS = 1.0  # between the death of a worker and its successor
+FD = "PICTOR_FD"  # the listening socket that a worker inherits
+
+
+def run(config: Config, path: Path | None, overrides: Mapping[str, Any]) -> int:
+    """Serve until a signal ends it: SIGTERM and SIGINT drain, SIGHUP reloads. The exit code."""
+    logs.setup(config.log.level, json=config.log.format == "json")
+    if fd := os.environ.get(FD):
+        return worker(config, path, overrides, socket.socket(fileno=int(fd)))
+    listening = bound(config.server.host, config.server.port)
+    if config.server.workers == 1:
+        return worker(config, path, overrides, listening)
+    return parent(config, listening)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` where the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen(BACKLOG)
+    listening.set_inheritable(True)
+    return listening
+
+
+def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], listening: socket.socket) -> int:
+    """Serve in this process."""
+    from proxy.app import create  # after the multiprocess directory is set, which metrics read when they are imported
+    from proxy.gateway import Gateway
+
+    gateway = Gateway(config, path, overrides)
+    server = Server(
+        uvicorn.Config(
+            create(gateway),
+            http="httptools",
+            loop="uvloop" if os.name == "posix" else "asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=int(config.server.drain_seconds),
+            timeout_keep_alive=75,
+        ),
+        gateway,
+    )
+    gc.collect()
+    gc.freeze()  # what lives for ever need not be looked at again
+    gc.set_threshold(10_000, 50, 50)
+    host, port = listening.getsockname()[:2]
+    if FD not in os.environ:
+        logs.say(
+            f"Pictor serves {len(gateway.catalog.targets)} models of {', '.join(gateway.catalog.upstreams)} on http://{host}:{port}"
+        )
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+class Server(uvicorn.Server):
+    """uvicorn with a reload on SIGHUP, and readiness that ends when a stop begins."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Any) -> None:
+        super().__init__(config)
+        self.gateway = gateway
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and listen for SIGHUP."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nothing new; let what runs finish within the drain time."""
+        self.gateway.draining = True
+        await super().shutdown(sockets)
+
+    def reload(self) -> None:
+        """Take the new configuration, or keep the old one and say why."""
+        try:
+            self.gateway.reload()
+        except ConfigError as error:
+            for flaw in error.flaws:
+                logs.warn("the configuration was not taken", flaw=flaw)
+        else:
+            logs.say("the configuration was reloaded")
+
+
+def parent(config: Config, listening: socket.socket) -> int:
+    """Keep `workers` processes alive on one socket; hand signals on to them."""
+    shared = tempfile.mkdtemp(prefix="pictor-metrics-")
+    env = {**os.environ, FD: str(listening.fileno()), "PROMETHEUS_MULTIPROC_DIR": shared}
+    stopping = False
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  # our own command line again
+            [sys.executable, "-m", "proxy", *sys.argv[1:]], env=env, pass_fds=[listening.fileno()]
+        )
+
+    workers = [start() for _ in range(config.server.workers)]
+
+    def hand_on(number: int, _: object) -> None:
+        nonlocal stopping
+        stopping = stopping or number in {signal.SIGTERM, signal.SIGINT}
+        for process in workers:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, hand_on)
+    host, port = listening.getsockname()[:2]
+    logs.say(f"Pictor serves on http://{host}:{port} with {len(workers)} workers")
+    failed = 0
+    try:
+        while workers:
+            time.sleep(0.1)
+            for i, process in reversed(list(enumerate(workers))):
+                if process.poll() is None:
+                    continue
+                mark_dead(shared, process.pid)
+                if stopping:
+                    workers.pop(i)
+                    continue
+                failed += 1
+                logs.warn("a worker died", pid=process.pid, code=process.returncode)
+                time.sleep(RESTART_SECONDS)
+                workers[i] = start()
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+    return 0
+
+
+def mark_dead(shared: str, pid: int) -> None:
+    """Take a dead worker's live gauges out of the sum."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, shared)  # type: ignore[no-untyped-call]  # the library leaves it untyped
