@@ -114,8 +114,10 @@ def changed(caps: Caps, **changes: Any) -> Caps:
     return msgspec.structs.replace(caps, **changes)
 
 
+CURRENT = "gemini-nano-banana-2.1"
+
 MODELS: Mapping[str, Caps] = {
-    "gemini-nano-banana-2.1": changed(
+    CURRENT: changed(
         GEMINI_3,
         qualities=("low", "medium", "high"),  # the level of thinking
         prices=tokens(1.5, 7.5, 30),
@@ -295,10 +297,12 @@ def sign(call: Call, secret: Secret, stamp: Stamp) -> Call:
 
 def check(reply: Reply) -> None:
     if fault := fault_in(reply):
-        known = caps(reply.call.path.rpartition("/")[2].partition(":")[0])
-        if fault.kind == "missing" and known and known.note:
-            fault = worded(fault, known.note)
-        raise fault
+        raise worded(fault, retired(reply)) if fault.kind == "missing" else fault
+
+
+def retired(reply: Reply) -> str:
+    """What to tell who asked for a model that is not there: most were, once."""
+    return "" if f"/{CURRENT}:" in reply.call.path else f"Google may have retired it; {CURRENT} is the current model."
 
 
 def step(job: Job, reply: Reply) -> Done:

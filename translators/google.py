@@ -170,7 +170,7 @@ def answer_in(reply: Reply) -> Answer:
 
 def worded(fault: Fault, hint: str) -> Fault:
     """`fault` with a further sentence."""
-    return Fault(fault.kind, f"{fault.message} {hint}", code=fault.code, param=fault.param)
+    return Fault(fault.kind, f"{fault.message} {hint}".strip(), code=fault.code, param=fault.param)
 
 
 def fault_in(reply: Reply) -> Fault | None:
@@ -208,7 +208,12 @@ def problem_fault(problem: Problem, reply: Reply) -> Fault:
     reason = next((detail.reason for detail in problem.details if detail.reason), "")
     code = reason or problem.status or None
     message = problem.message or f"Google answered HTTP {status}."
-    kind = REASONS.get(reason) or STATUSES.get(problem.status) or BY_STATUS.get(status, "upstream")
+    kind = (
+        REASONS.get(reason)
+        or STATUSES.get(problem.status)
+        or BY_STATUS.get(status)
+        or ("upstream" if status >= 500 else "invalid")
+    )
     lowered = message.lower()
     if kind == "invalid" and "support codes" in lowered:  # how Imagen refuses a prompt
         kind, code = "policy", "moderation_blocked"

@@ -208,11 +208,8 @@ def inline(image: Media) -> dict[str, Any]:
 def check(reply: Reply) -> None:
     fault = fault_in(reply)
     if fault and fault.kind == "missing":
-        before, _, model = reply.call.path.partition("/publishers/google/models/")
-        known = caps(model.partition(":")[0])
-        if known and known.note:
-            fault = worded(fault, known.note)
-        if location := before.partition("/locations/")[2]:
-            fault = worded(fault, f"It was asked for at the location {location}.")
+        fault = worded(fault, gemini.retired(reply))
+        if location := reply.call.path.partition("/locations/")[2].partition("/")[0]:
+            fault = worded(fault, f"It was asked for at the location {location}; not every model is at every one.")
     if fault:
         raise fault
