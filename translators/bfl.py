@@ -190,8 +190,7 @@ MODELS: Mapping[str, Caps] = {
     ),
     "flux-tools/outpainting-v1": replace(
         PLAIN,
-        free=Free(),
-        auto_size=False,
+        free=Free(),  # no canvas is guessed: without one, `measures` refuses
         params=frozenset({"moderation", "user"}),
         options=TOLERANCE
         | {"width", "height", "auto_crop", "reference_offset_x", "reference_offset_y", "mode", "disable_pup"},
