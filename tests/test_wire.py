@@ -31,8 +31,9 @@ def test_wire(path: Path) -> None:
     pictures |= {id(getattr(job, name)): case["job"][name] for name in ("mask", "markup") if name in case["job"]}
     assert case["source"]
     seen: list[dict[str, Any]] = []
-    step: Step = translator.start(job)
+    step: Step
     try:
+        step = translator.start(job)
         for turn in case["turns"]:
             if isinstance(step, Wait):
                 assert step.seconds == turn["wait"]
