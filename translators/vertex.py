@@ -33,6 +33,7 @@ PROVIDER = Provider(
 )
 
 INPUT_BYTES = 7_000_000  # of one inline picture
+INPUT_TYPES = ("image/png", "image/jpeg")  # of Imagen
 ENDS = {"gemini-2.5-flash-image": "2027-03-15"}
 NOTES = {"gemini-3.1-flash-image": "Nano Banana 2. Ten per cent dearer where the location is not global."}
 
@@ -50,6 +51,7 @@ CAPABILITY = changed(
     resolutions=(),
     pixels_of={},
     max_images=4,
+    input_types=INPUT_TYPES,
     mask="white-edits",
     params=IMAGEN.params | {"negative_prompt", "steps"},
     options=IMAGEN.options - {"enhancePrompt"}
@@ -66,6 +68,8 @@ UPSCALE = changed(
     resolutions=(),
     pixels_of={},
     max_images=1,
+    input_types=INPUT_TYPES,
+    input_pixels=4_250_000,  # at most 17 megapixels come out
     params=frozenset(),
     options=frozenset({"upscaleConfig", "labels"}),
     note="Enlarges a picture twofold, or as provider_options.upscaleConfig says; the prompt is not used.",
