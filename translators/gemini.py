@@ -57,7 +57,8 @@ AT_2_5: dict[str, Size] = {
 IMAGEN_1K: dict[str, Size] = {
     "1:1": (1024, 1024), "3:4": (896, 1280), "4:3": (1280, 896), "9:16": (768, 1408), "16:9": (1408, 768),
 }  # fmt: skip
-HALVES = {"512": 1, "1K": 2, "2K": 4, "4K": 8}  # edges against the table for 1K, in halves
+# Edges against the table for 1K, in halves. For 21:9 at 512 the documents print 792x168, which is no 21:9.
+HALVES = {"512": 1, "1K": 2, "2K": 4, "4K": 8}
 
 
 def pixels(at_1k: Mapping[str, Size], ratios: tuple[str, ...], resolutions: tuple[str, ...]) -> dict[str, Size]:
@@ -97,7 +98,7 @@ GEMINI_3 = Caps(
 IMAGEN = Caps(
     ops=MAKES,
     max_n=4,
-    prompt_chars=4_000,  # documented as 480 tokens; what is longer is cut there, not refused
+    prompt_chars=4_000,  # documented as 480 tokens, which nobody counts here
     ratios=FIVE,
     resolutions=("1K", "2K"),
     pixels_of=pixels(IMAGEN_1K, FIVE, ("1K", "2K")),
