@@ -1,0 +1,1 @@
+"""What outlives a process: tables, the ledger, made files."""
