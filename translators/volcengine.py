@@ -439,11 +439,12 @@ def fault(problem: Problem, reply: Reply) -> Fault:
     kind = KINDS.get(code) or KINDS.get(family)
     if kind is None:
         kind = BY_STATUS.get(reply.status, "invalid" if 400 <= reply.status < 500 else "upstream")
+    begun = reply.status < 400  # it may be paid: not to be tried again
     # Some name the field in the code: MissingParameter.prompt.
     param = named(problem.param or (rest if family.endswith("Parameter") and rest.islower() else ""))
     if kind == "policy":
         return Fault(kind, f"{message} ({code})", code="moderation_blocked", param=param)
-    return Fault(kind, message, code=code or None, param=param, retry_after=retry_after(reply))
+    return Fault(kind, message, code=code or None, param=param, retry_after=retry_after(reply), final=begun)
 
 
 def named(field: str) -> str | None:
