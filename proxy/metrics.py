@@ -15,8 +15,17 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; they double the series and nobody asks for them
 
 Phase: TypeAlias = Literal["queue", "submit", "wait", "download", "convert", "store"]
 

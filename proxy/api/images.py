@@ -34,12 +34,6 @@ async def read(request: Request[None, None, State], op: PictureOp, gateway: Gate
     kind = request.headers.get("content-type", "")
     if kind.startswith("multipart/form-data"):
         return from_form(op, await parse(request.stream(), kind, Limits(body_bytes=gateway.config.limits.body_bytes)))
-    if op == "variation":
-        raise Fault(
-            "invalid",
-            f"Invalid Content-Type header ({kind}), expected multipart/form-data.",
-            code="unsupported_content_type",
-        )
     return from_json(op, await whole(request, gateway.config.limits.body_bytes))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from litestar.openapi.spec import Operation
 
-from proxy.ask import Ask, PictureOp
+from proxy.ask import FormEdit, Generation, JsonEdit, JsonVariation, PictureOp, Variation
 
 TEXTS: dict[str, str] = {
     "model": "An alias, `provider/model`, or a bare id that only one provider has.",
@@ -40,10 +41,6 @@ TEXTS: dict[str, str] = {
     "watermark": "Whether the provider's visible mark is wanted.",
     "metadata": "Up to 16 pairs of your own.",
     "provider_options": "The provider's own parameters, by their own names.",
-}
-FILES = {
-    "edit": ("image", "image[]", "mask", "markup"),
-    "variation": ("image",),
 }
 
 
@@ -99,43 +96,48 @@ class Envelope(msgspec.Struct):
     error: Trouble
 
 
-def properties() -> dict[str, Any]:
-    """The members of an `Ask` as JSON Schema."""
-    (_, defined) = msgspec.json.schema_components([Ask], ref_template="#/{name}", schema_hook=lambda _: {})
-    members: dict[str, Any] = defined["Ask"]["properties"]
-    return {name: {**plain(members[name]), "description": text} for name, text in TEXTS.items()}
+def described(body: type[msgspec.Struct]) -> dict[str, Any]:
+    """A body's JSON Schema, whole in itself, with what each member means."""
+    (top,), parts = msgspec.json.schema_components([body], ref_template="{name}")
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return inlined(parts[value["$ref"]])
+            return {key: inlined(item) for key, item in value.items() if key not in {"default", "title"}}
+        return [inlined(item) for item in value] if isinstance(value, list) else value
+
+    schema: dict[str, Any] = inlined(top)
+    for name, member in schema["properties"].items():
+        if name in TEXTS:
+            member["description"] = TEXTS[name]
+    return schema
 
 
-def plain(member: dict[str, Any]) -> dict[str, Any]:
-    """A member's schema without defaults and references."""
-    kept = {key: value for key, value in member.items() if key in {"type", "enum", "anyOf"}}
-    if "items" in member:
-        return {"type": "array", "items": {"type": "object"}}
-    return kept
+def form(body: type[msgspec.Struct], *files: str) -> dict[str, Any]:
+    """A form's schema, with its file parts."""
+    schema = described(body)
+    schema["properties"] |= {name: {"type": "string", "format": "binary"} for name in files}
+    return schema
+
+
+BODIES: dict[PictureOp, Callable[[], dict[str, dict[str, Any]]]] = {
+    "generate": lambda: {"application/json": described(Generation)},
+    "edit": lambda: {
+        "multipart/form-data": form(FormEdit, "image", "image[]", "mask", "markup"),
+        "application/json": described(JsonEdit),
+    },
+    "variation": lambda: {
+        "multipart/form-data": form(Variation, "image"),
+        "application/json": described(JsonVariation),
+    },
+}
+"""The request of each operation, in each form in which it may come. Made when it is first asked for."""
 
 
 def request_body(op: PictureOp) -> dict[str, Any]:
-    """The request of `op`, in each form in which it may come."""
-    known = properties()
-    if op == "variation":
-        known = {name: known[name] for name in ("model", "n", "response_format", "size", "user")}
-    links = {"type": "array", "maxItems": 16, "items": {"type": "string"}, "description": "References, by address."}
-    reference = {"type": "object", "properties": {"image_url": {"type": "string"}}}
-    content: dict[str, Any] = {}
-    if op == "generate":
-        content["application/json"] = {"schema": described({**known, "image_urls": links}, ("prompt",))}
-        return {"required": True, "content": content}
-    files = {name: {"type": "string", "format": "binary"} for name in FILES[op]}
-    content["multipart/form-data"] = {"schema": described({**files, **known}, ())}
-    if op == "edit":
-        references = {"images": {"type": "array", "items": reference}, "mask": reference, "markup": reference}
-        content["application/json"] = {"schema": described({**references, **known}, ("images", "prompt"))}
-    return {"required": True, "content": content}
-
-
-def described(members: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
-    """An object with these members and no others."""
-    return {"type": "object", "properties": members, "required": list(required), "additionalProperties": False}
+    """The request of `op`."""
+    return {"required": True, "content": {kind: {"schema": schema} for kind, schema in BODIES[op]().items()}}
 
 
 def documented(op: PictureOp) -> type[Operation]:
