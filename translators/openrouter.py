@@ -53,7 +53,8 @@ PROVIDER = Provider(
 )
 HEADERS = {"referer": "HTTP-Referer", "title": "X-OpenRouter-Title"}
 
-# ---- what the models can do: as `GET /images/models/{id}/endpoints` listed it in the autumn of 2026
+# ---- what the models can do: what `GET /images/models/{id}/endpoints` is known to have listed in the autumn of 2026;
+# where that is not known, as little as their vendors promise
 
 MAKES: frozenset[Op] = frozenset({"generate", "edit", "variation"})
 USER = frozenset({"user"})
