@@ -26,7 +26,11 @@ PATHS: Mapping[PictureOp, str] = {
     "edit": "images/edits",
     "variation": "images/variations",
 }
-RESPONSES = {200: ResponseSpec(ImagesResponse), 400: ResponseSpec(Envelope), 401: ResponseSpec(Envelope)}
+RESPONSES = {
+    200: ResponseSpec(ImagesResponse, generate_examples=False, description="The pictures."),
+    400: ResponseSpec(Envelope, generate_examples=False, description="What is wrong with the request."),
+    401: ResponseSpec(Envelope, generate_examples=False, description="No key, or not a good one."),
+}
 
 
 async def read(request: Request[None, None, State], op: PictureOp, gateway: Gateway) -> Ask:
