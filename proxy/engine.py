@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from secrets import token_hex
 
 import httpx
+import msgspec
 from msgspec.structs import replace
 
 from proxy import fetch, wire
@@ -311,14 +312,31 @@ def grown(done: Done, event: Output | Usage | Done) -> Done:
         case Output():
             return replace(done, outputs=(*done.outputs, event))
         case Usage():
-            return replace(done, usage=event)
+            return replace(done, usage=added(done.usage, event))
         case Done():
             return replace(
                 event,
                 outputs=done.outputs + event.outputs,
                 faults=done.faults + event.faults,
-                usage=event.usage if event.usage != Usage() else done.usage,
+                usage=added(done.usage, event.usage),
             )
+
+
+def added(before: Usage, more: Usage) -> Usage:
+    """The count so far and the next: a stream of several pictures may bring one for each."""
+    return total([usage for usage in (before, more) if usage != Usage()] or [before])
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """The sum; a member that one of them lacks is unknown in the sum."""
+    if len(usages) == 1:
+        return usages[0]
+
+    def summed(name: str) -> float | None:
+        values = [getattr(usage, name) for usage in usages]
+        return None if None in values else sum(values)
+
+    return msgspec.convert({name: summed(name) for name in Usage.__struct_fields__}, Usage)
 
 
 def address(path: str, upstream: Upstream) -> str:

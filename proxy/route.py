@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.catalog import Credential, Route, Target, Upstream
-from proxy.engine import Emit, Engine
+from proxy.engine import Emit, Engine, total
 from proxy.metrics import Metrics
 from proxy.plan import Plan
 from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Usage
@@ -232,15 +232,3 @@ def gathered(plan: Plan, results: Iterable[Done | Fault]) -> Made:
         quality=done[0].quality,
         background=done[0].background,
     )
-
-
-def total(usages: Sequence[Usage]) -> Usage:
-    """The sum; a member that one of them lacks is unknown in the sum."""
-    if len(usages) == 1:
-        return usages[0]
-
-    def summed(name: str) -> float | None:
-        values = [getattr(usage, name) for usage in usages]
-        return None if None in values else sum(values)
-
-    return msgspec.convert({name: summed(name) for name in Usage.__struct_fields__}, Usage)
