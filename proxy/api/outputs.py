@@ -27,6 +27,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
     exclude_from_auth=True,
     summary="A made file",
     tags=["Outputs"],
+    media_type="*/*",  # what the file is; the documentation would say JSON
 )
 async def output(
     request: Request[Any, Any, State], id: FromPath[str], expires: Expires = None, signature: Signature = None
