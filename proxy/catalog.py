@@ -229,7 +229,7 @@ def caps_of(given: Provider, model: str) -> Caps | None:
         return None
     translator = translators.load(given.translator)
     own = given.models.get(model)
-    declared: Caps | None = getattr(translator, "DECLARED", None) if given.base_url else None
+    declared = providers.stranger(translator) if given.base_url else None
     known = translator.caps(own.like if own and own.like else model) or declared
     if not own:
         return known
@@ -241,7 +241,7 @@ def caps_of(given: Provider, model: str) -> Caps | None:
 def listed_targets(config: Config, by: Upstream) -> Iterator[Target]:
     """The models that are shown. Of a server of one's own, only those that the configuration names."""
     given = config.providers[by.name]
-    elsewhere = given.base_url and by.name != given.translator and hasattr(by.translator, "DECLARED")
+    elsewhere = given.base_url and by.name != given.translator and providers.stranger(by.translator)
     names = dict.fromkeys(given.models_only or ([] if elsewhere else by.translator.MODELS))
     for model in names | dict.fromkeys(given.models):
         hidden = model in given.models and given.models[model].hidden

@@ -178,13 +178,14 @@ def sizes(model: Mapping[str, Any]) -> str:
     return named or (plural(len(model["ratios"]), "ratio") if model["ratios"] else "the model's own")
 
 
+SPOKEN = ("image", "megapixel", "token.image.out", "second", "character")
+
+
 def price(rules: Sequence[Mapping[str, Any]]) -> str:
-    """The first rule for what is made, as the others only add to it or vary it."""
+    """The rule for what is made, as the others only add to it or vary it."""
     if not rules:
         return "unknown"
-    first = next(
-        (rule for rule in rules if not rule["unit"].startswith("input_") and ".in" not in rule["unit"]), rules[0]
-    )
+    first = min(rules, key=lambda rule: SPOKEN.index(rule["unit"]) if rule["unit"] in SPOKEN else len(SPOKEN))
     per = f"{first['per']:,} " if first["per"] > 1 else ""
     return f"{first['amount']:g} {first['currency']} / {per}{first['unit']}{' …' if len(rules) > 1 else ''}"
 

@@ -159,9 +159,9 @@ def read(
     if not isinstance(tree, dict):
         flaws.append(f"the file: expected a mapping, got {plain.shown(tree)}")
         tree = {}
-    for section, given in (overrides or {}).items():
-        kept = tree.get(section)
-        tree[section] = (kept if isinstance(kept, dict) else {}) | given
+    for name, given in (overrides or {}).items():
+        kept = tree.get(name)
+        tree[name] = kept | given if isinstance(kept, dict) and isinstance(given, dict) else given
     written = {"providers": tree.pop("providers", None), "models": tree.pop("models", None)}
     plain.unknown(tree, plain.hints(Config), "", flaws)
     known = plain.members(Config, {name: tree[name] for name in tree if name in plain.hints(Config)}, "", flaws)
@@ -193,6 +193,8 @@ def auth(given: Auth, server: Server, flaws: list[str]) -> Auth:
         if len(set(values)) < len(values):
             flaws.append(f"auth.keys: two of them have the same {what}")
     mode = given.mode if given.mode != "auto" else "keys" if keys else "open"
+    if any(flaw.startswith("auth.") for flaw in flaws):
+        return given  # what is wrong there would only be said again in other words
     if mode == "keys" and not keys:
         flaws.append("auth.keys: the mode is keys, but there is no key")
     if mode == "open" and not given.open_anywhere and not loopback(server.host):
@@ -224,24 +226,27 @@ def aliases(value: Any, flaws: list[str]) -> dict[str, Alias]:
             targets = [written["targets"]] if isinstance(written["targets"], str) else written["targets"]
             full = [{"model": target} if isinstance(target, str | plain.Unfilled) else target for target in targets]
             written = written | {"targets": full}
+        before = len(flaws)
         if alias := plain.struct(Alias, written, f"models.{name}", flaws):
             found[str(name)] = alias
-            if not alias.targets:
+            if not alias.targets and len(flaws) == before:
                 flaws.append(f"models.{name}: expected at least one provider/model")
     return found
 
 
 def check_addresses(config: Config, flaws: list[str]) -> None:
-    """Texts that must be addresses."""
+    """Texts that must be addresses. They are not shown: what was meant for elsewhere may have got there."""
     if (url := config.server.public_url) and (why := providers.no_address(url)):
-        flaws.append(f"server.public_url: {why}, got {plain.shown(url)}")
+        flaws.append(f"server.public_url: {why}")
     for index, place in enumerate(config.fetch.allow):
-        if "/" in place or place.replace(".", "").isdigit() or ":" in place:
-            try:
-                ipaddress.ip_network(place)
-            except ValueError:
-                flaws.append(
-                    f"fetch.allow[{index}]: expected a host or a network such as 10.0.0.0/8, got {plain.shown(place)}"
-                )
-        elif urlsplit(f"//{place}").hostname != place.lower():
-            flaws.append(f"fetch.allow[{index}]: expected a host name, got {plain.shown(place)}")
+        if not is_network(place) and urlsplit(f"//{place}").hostname != place.lower():
+            flaws.append(f"fetch.allow[{index}]: expected a host, or a network such as 10.0.0.0/8")
+
+
+def is_network(text: str) -> bool:
+    """Whether it is an address, or a network in CIDR notation."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True

@@ -23,8 +23,8 @@ from translators.base import Secret
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class Quantity(msgspec.Struct, frozen=True):
-    """Annotates a number that may be written with a unit."""
+class Quantity(msgspec.Struct, frozen=True, eq=False):
+    """Annotates a number that may be written with a unit. Compared by identity: an annotation must be hashable."""
 
     name: str
     units: Mapping[str, float]  # in lower case; "" is the unit of a bare number
@@ -158,17 +158,20 @@ def hints(cls: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def struct(cls: type[S], value: Any, path: str, flaws: list[str]) -> S | None:
-    """A `cls` from a mapping; `None`, with the reason in `flaws`, where that cannot be."""
+    """A `cls` from a mapping, without what is wrong in it; `None` where it lacks what it cannot be without."""
     before = len(flaws)
     given = members(cls, value, path, flaws)
-    for field in msgspec.structs.fields(cls):
-        if field.required and field.name not in given and len(flaws) == before:
-            flaws.append(f"{at(path, field.name)}: required")
-    return cls(**given) if len(flaws) == before else None
+    missing = [field.name for field in msgspec.structs.fields(cls) if field.required and field.name not in given]
+    if len(flaws) == before:
+        flaws += [f"{at(path, name)}: required" for name in missing]
+    return None if missing else cls(**given)
 
 
 def members(cls: type[msgspec.Struct], value: Any, path: str, flaws: list[str]) -> dict[str, Any]:
-    """Those fields of a `cls` that the mapping gives; an empty one (`port:`, `${PORT:-}`) is as good as not there."""
+    """Those fields of a `cls` that the mapping gives and that can be read.
+
+    What is empty (`port:`, `${PORT:-}`) is as good as not there, except a null for what may be none.
+    """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -178,16 +181,20 @@ def members(cls: type[msgspec.Struct], value: Any, path: str, flaws: list[str]) 
     unknown(value, kinds, path, flaws)
     found: dict[str, Any] = {}
     for name, item in value.items():
-        if (
-            name in kinds
-            and item is not None
-            and not (isinstance(item, Filled) and not item and kinds[name] is not Secret)
-        ):
-            before = len(flaws)
-            made = read(kinds[name], item, at(path, name), flaws)
-            if len(flaws) == before:
-                found[name] = made
+        if name not in kinds or blank(kinds[name], item):
+            continue
+        before = len(flaws)
+        made = read(kinds[name], item, at(path, name), flaws)
+        if made is not None or len(flaws) == before:
+            found[name] = made
     return found
+
+
+def blank(kind: Any, value: Any) -> bool:
+    """Whether nothing is said. An empty secret is one, for its reader to judge."""
+    if value is None:
+        return types.NoneType not in get_args(kind)
+    return isinstance(value, Filled) and not value and kind is not Secret
 
 
 def unknown(given: Mapping[Any, Any], known: Mapping[str, Any] | set[str], path: str, flaws: list[str]) -> None:
@@ -200,21 +207,12 @@ def unknown(given: Mapping[Any, Any], known: Mapping[str, Any] | set[str], path:
 
 
 def read(kind: Any, value: Any, path: str, flaws: list[str]) -> Any:
-    """`value` as what the annotation `kind` says. Where a flaw was added, what is returned means nothing."""
+    """`value` as what the annotation `kind` says; with a flaw added, as much of it as can be, or `None`."""
     if isinstance(value, Unfilled):
         flaws.append(f"{path}: {value.why}")
         return None
-    origin, given = get_origin(kind), get_args(kind)
-    if origin in {Union, types.UnionType}:
-        return read(next(arm for arm in given if arm is not types.NoneType), value, path, flaws)
-    if origin is Annotated:
-        return annotated(given[0], given[1], value, path, flaws)
-    if origin is Literal:
-        if value not in given:
-            flaws.append(f"{path}: expected one of {', '.join(map(str, given))}, got {shown(value)}")
-        return str(value)
-    if origin is not None:
-        return collection(origin, given, value, path, flaws)
+    if get_origin(kind) is not None:
+        return composed(kind, value, path, flaws)
     if kind is Secret:
         return secret(value, path, flaws)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -222,28 +220,45 @@ def read(kind: Any, value: Any, path: str, flaws: list[str]) -> Any:
     return scalar(kind, value, path, flaws)
 
 
-def collection(origin: Any, given: tuple[Any, ...], value: Any, path: str, flaws: list[str]) -> Any:
-    """Mappings, sets, tuples; a pair of numbers may be written `1024x1024`."""
-    if origin in {dict, Mapping} or origin is type(Mapping):
-        if not isinstance(value, Mapping):
-            flaws.append(f"{path}: expected a mapping, got {shown(value)}")
-            return {}
-        return {str(name): read(given[1], item, at(path, name), flaws) for name, item in value.items()}
+def composed(kind: Any, value: Any, path: str, flaws: list[str]) -> Any:
+    """`value` as an annotation that is made of others."""
+    origin, given = get_origin(kind), get_args(kind)
+    if origin in {Union, types.UnionType}:
+        arm = next(arm for arm in given if arm is not types.NoneType)
+        return None if value is None else read(arm, value, path, flaws)
+    if origin is Annotated:
+        return annotated(given[0], given[1], value, path, flaws)
+    if origin is Literal:
+        if value not in given:
+            flaws.append(f"{path}: expected one of {', '.join(map(str, given))}, got {shown(value)}")
+            return None
+        return str(value)
     if origin is tuple and given[-1] is not ...:
         return pair(given, value, path, flaws)
+    return collection(origin, given, value, path, flaws)
+
+
+def collection(origin: Any, given: tuple[Any, ...], value: Any, path: str, flaws: list[str]) -> Any:
+    """A mapping, a set or a tuple, without the items that cannot be read."""
+    if issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            flaws.append(f"{path}: expected a mapping, got {shown(value)}")
+            return None
+        return {str(name): read(given[1], item, at(path, name), flaws) for name, item in value.items()}
     if not isinstance(value, list):
         flaws.append(f"{path}: expected a list, got {shown(value)}")
-        return ()
-    return origin(read(given[0], item, f"{path}[{index}]", flaws) for index, item in enumerate(value))
+        return None
+    items = [read(given[0], item, f"{path}[{index}]", flaws) for index, item in enumerate(value)]
+    return origin(item for item in items if item is not None)
 
 
-def pair(given: tuple[Any, ...], value: Any, path: str, flaws: list[str]) -> tuple[Any, ...]:
+def pair(given: tuple[Any, ...], value: Any, path: str, flaws: list[str]) -> tuple[Any, ...] | None:
     """Two numbers: `[1024, 1024]` or `1024x1024`."""
     if isinstance(value, str) and re.fullmatch(r"\d+x\d+", value):
         value = [int(part) for part in value.split("x")]
     if not isinstance(value, list) or len(value) != len(given):
         flaws.append(f"{path}: expected two numbers such as 1024x1024 or [1024, 1024], got {shown(value)}")
-        return ()
+        return None
     return tuple(
         read(kind, item, f"{path}[{index}]", flaws) for index, (kind, item) in enumerate(zip(given, value, strict=True))
     )
@@ -261,8 +276,9 @@ def annotated(kind: Any, note: Any, value: Any, path: str, flaws: list[str]) -> 
     made = read(kind, value, path, flaws)
     if len(flaws) == before and not bounds(note)[0] <= made <= bounds(note)[1]:
         low, high = bounds(note)
-        wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         flaws.append(f"{path}: expected a number {wanted}, got {shown(value)}")
+        return None
     return made
 
 

@@ -92,7 +92,7 @@ def unasked(name: str, env: Mapping[str, str]) -> Provider:
     What is wrong with the variables keeps it off and stops nobody: they may be meant for another program.
     """
     if translators.load(name).PROVIDER.credential == "none":
-        return Provider(translator=name, logins=(Login(Secret("")),), off="it is on where no provider is configured")
+        return Provider(translator=name, logins=(Login(Secret("")),), off="it is on only where no other provider is")
     flaws: list[str] = []
     made = provider(name, {}, env, flaws)
     return Provider(translator=name, off=flaws[0].partition(": ")[2]) if flaws or not made else made
@@ -114,7 +114,7 @@ def provider(name: str, entry: Any, env: Mapping[str, str], flaws: list[str]) ->
         return None
     translator = translators.load(str(kind))
     full = dict(entry) if name != kind else inherited(entry, translator, env)
-    logins, off = credentials(full, path, translator, flaws)
+    logins, off = credentials(name, full, translator, flaws)
     if not plain.read(bool, entry.get("enabled", True), f"{path}.enabled", flaws):
         off = "it is switched off"
     if off:  # variables that are not set are why, not a fault
@@ -137,14 +137,12 @@ def inherited(entry: Mapping[str, Any], translator: Translator, env: Mapping[str
 
 
 def secret_names(translator: Translator) -> set[str]:
-    """Members that are credentials: the usual variables that are no settings, and what its grants are got with."""
+    """Members that are credentials: the usual variables that are no settings, and what its tokens are got with."""
     fixed = translator.PROVIDER
     names = set(fixed.env) - fixed.settings - {"region", "base_url"}
     if fixed.credential != "none" and not names:
         names = {"api_key"}
-    if fixed.credential == "key-or-token":
-        names |= {"credentials"} if not grant_of(translator).get("token_url") else {*CLIENT}
-    return names
+    return names | {*CLIENT} if "token_url" in grant_of(translator) else names
 
 
 CLIENT = ("tenant", "client_id", "client_secret")
@@ -157,29 +155,41 @@ def grant_of(translator: Translator) -> Mapping[str, str]:
 
 
 def credentials(
-    entry: Mapping[str, Any], path: str, translator: Translator, flaws: list[str]
+    name: str, entry: Mapping[str, Any], translator: Translator, flaws: list[str]
 ) -> tuple[tuple[Login, ...], str]:
     """The logins, and where there are none, why not."""
+    path = f"providers.{name}"
     if translator.PROVIDER.credential == "none":
         return (Login(Secret("")),), ""
     names = secret_names(translator)
     keys = entry.get("keys")
     if keys is None:
-        keys, paths = [{name: entry[name] for name in entry if name in names}], [path]
+        keys, paths = [{member: entry[member] for member in entry if member in names}], [path]
     elif isinstance(keys, list):
         paths = [f"{path}.keys[{index}]" for index in range(len(keys))]
         if not names.isdisjoint(entry):
             flaws.append(f"{path}.keys: give a credential here or beside it, not both")
     else:
         flaws.append(f"{path}.keys: expected a list, got {plain.shown(keys)}")
-        return (), ""
+        return (), "its keys cannot be read"
+    before = len(flaws)
     made = [login(item, where, translator, flaws) for item, where in zip(keys, paths, strict=True)]
-    logins = tuple(each for each in made if isinstance(each, Login))
-    if logins:
+    if logins := tuple(each for each in made if isinstance(each, Login)):
         return logins, ""
-    if all(each is None or not each for each in made) and entry.get("base_url") and hasattr(translator, "DECLARED"):
+    if missing := next(filter(None, (each for each in made if isinstance(each, str))), None):
+        return (), missing
+    if len(flaws) == before and entry.get("base_url") and stranger(translator):
         return (Login(Secret("")),), ""  # a server of one's own that asks for none
-    return (), next((each for each in made if isinstance(each, str) and each), wanted(translator))
+    usual = name in translators.NAMES and translators.load(name) is translator  # then its variables may be set one day
+    if len(flaws) == before and not usual:
+        flaws.append(f"{path}: it needs a credential: {', '.join(sorted(names))}")
+    return (), wanted(translator)
+
+
+def stranger(translator: Translator) -> Caps | None:
+    """What a model is taken for that the configuration alone names, where the translator speaks to any such server."""
+    found: Caps | None = getattr(translator, "DECLARED", None)
+    return found if "DECLARED" in getattr(translator, "__all__", ()) else None
 
 
 def wanted(translator: Translator) -> str:
