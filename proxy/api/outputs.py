@@ -48,7 +48,7 @@ def answer(request: Request[Any, Any, State], files: Files, stored: Stored, max_
     """`stored` as this request wants it: whole, one range, its headers alone, or told that it has not changed."""
     headers = described(stored, max_age)
     if unchanged(request, stored):
-        return Response(None, status_code=304, headers=headers)
+        return Response(b"", status_code=304, headers=headers)
     headers |= {"content-type": stored.type, "content-length": str(stored.size)}
     if request.method == "HEAD":  # a range is GET's alone
         return Response(b"", headers=headers)
