@@ -71,6 +71,9 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
 
 async def load(gateway: Gateway, ask: Ask) -> Inputs:
     """Fetch, type and measure the client's pictures; check that the mask is one."""
+    if len(ask.images) > (most := gateway.config.limits.images):
+        text = f"Too many images: expected at most {most}, but got {len(ask.images)}."
+        raise Fault("invalid", text, code="invalid_value", param="image")
     sources: list[Source] = [*ask.images, *(each for each in (ask.mask, ask.markup) if each is not None)]
     media = await asyncio.gather(*(received(gateway, source) for source in sources))
     images = tuple(media[: len(ask.images)])
@@ -106,6 +109,8 @@ async def received(gateway: Gateway, source: Source) -> Media:
 
 async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Picture, ...]:
     """The outputs in the format that was asked for, measured, and stored where an address is to be answered."""
+    if len(made.outputs) == 1:
+        return (await finish(gateway, made.plan, made.outputs[0], address),)
     return tuple(await asyncio.gather(*(finish(gateway, made.plan, output, address) for output in made.outputs)))
 
 
@@ -133,7 +138,7 @@ def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: t
     target, metrics = made.plan.target, gateway.metrics
     op, names = made.plan.jobs[0].op, (target.upstream.name, target.model)
     sizes = [(each.shape.width, each.shape.height) if each.shape else (0, 0) for each in pictures]
-    inputs = [(media.width, media.height) for media in made.plan.jobs[0].images]
+    inputs = [(media.width, media.height) for job in made.plan.jobs for media in job.images]
     usd = cost(
         target.caps.prices, op, sizes, made.quality or made.plan.jobs[0].quality, made.usage, inputs
     )  # fmt: skip

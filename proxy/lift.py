@@ -19,13 +19,14 @@ SKELETON = 8 << 20  # bytes; a reply that is larger without its long strings is 
 class Lifter:
     """Takes one JSON text in pieces. `finish` gives the skeleton and what was lifted."""
 
-    __slots__ = ("_escaped", "_long", "_start", "lifted", "skeleton")
+    __slots__ = ("_escaped", "_long", "_plain", "_start", "lifted", "skeleton")
 
     def __init__(self) -> None:
         self.skeleton = bytearray()
         self.lifted: dict[str, Blob] = {}
         self._start = -1  # where in the skeleton the open string's text begins; -1 outside a string
         self._long: list[bytes] | None = None  # the open string's pieces, once it is known to be long
+        self._plain = True  # whether it holds no escape so far
         self._escaped = False  # whether the last piece ended within an escape
 
     def feed(self, piece: bytes) -> None:
@@ -58,10 +59,12 @@ class Lifter:
         if self._long is None and len(self.skeleton) - self._start + stop - at > LIFT:
             before = bytes(self.skeleton[self._start :])
             self._long = [before] if before else []
+            self._plain = b"\\" not in before
             del self.skeleton[self._start :]
         if self._long is None:
             self.skeleton += piece[at:stop]
         elif stop > at:
+            self._plain = self._plain and piece.find(b"\\", at, stop) < 0
             self._long.append(piece if at == 0 and stop == len(piece) else piece[at:stop])
         if end < 0:
             return stop
@@ -82,7 +85,7 @@ class Lifter:
         return end
 
     def _keep(self, pieces: list[bytes]) -> None:
-        if any(b"\\" in piece for piece in pieces):  # some encoders write "\/"
+        if not self._plain:  # some encoders write "\/"
             pieces = [msgspec.json.decode(b'"' + b"".join(pieces) + b'"', type=str).encode()]
         token = f"\x00{len(self.lifted)}"
         self.lifted[token] = Blob(tuple(pieces), sum(map(len, pieces)), "base64")

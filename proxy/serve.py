@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import shutil
@@ -54,6 +55,7 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
     from proxy.app import create  # after the multiprocess directory is set, which metrics read when they are imported
     from proxy.gateway import Gateway
 
+    keep_freed_memory()
     gateway = Gateway(config, path, overrides)
     server = Server(
         uvicorn.Config(
@@ -64,6 +66,7 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing a client says of itself is believed; server.public_url names our address
             date_header=True,
             timeout_graceful_shutdown=int(config.server.drain_seconds),
             timeout_keep_alive=75,
@@ -78,9 +81,44 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
         logs.say(
             f"Pictor serves {len(gateway.catalog.targets)} models of {', '.join(gateway.catalog.upstreams)} on http://{host}:{port}"
         )
+        welcome(config, f"http://{host}:{port}")
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def welcome(config: Config, address: str) -> None:
+    """A first call, to be copied from the terminal."""
+    if not sys.stdout.isatty():
+        return
+    key = "anything" if config.auth.mode == "open" else "YOUR_KEY"
+    print(
+        f"""
+  curl {address}/v1/images/generations -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
+    -d '{{"model": "demo/painter", "prompt": "a lighthouse at dusk", "response_format": "url"}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{address}/v1", api_key="{key}")
+  made = client.images.generate(model="demo/painter", prompt="a lighthouse at dusk", response_format="url")
+  print(made.data[0].url)
+
+  {address}/schema/swagger documents every call.
+""",
+        flush=True,
+    )
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse the memory of pictures. By default it gives back each freed chunk at once and pays the page
+    faults again for the next: on 1 MiB answers that cost a third of the throughput.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 128 << 20)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 class Server(uvicorn.Server):

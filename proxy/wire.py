@@ -129,14 +129,24 @@ async def read(call: Call, response: httpx.Response) -> Reply:
     """The whole reply. Raises `Fault("upstream")` where it is larger than anything we would keep."""
     headers = headers_of(response)
     reply = Reply(call=call, status=response.status_code, headers=headers)
-    pieces = [piece async for piece in bounded(response, headers)]
     if call.read == "bytes" and reply.status < 300 and "json" not in headers.get("content-type", ""):
-        return replace(reply, body=Blob(tuple(pieces), sum(map(len, pieces))))
-    if sum(map(len, pieces)) <= LIFT:
+        body = [piece async for piece in bounded(response, headers)]
+        return replace(reply, body=Blob(tuple(body), sum(map(len, body))))
+    pieces: list[bytes] = []
+    size = 0
+    lifter = None
+    async for piece in bounded(response, headers):
+        if lifter:
+            lifter.feed(piece)  # now, while it is in the processor's cache
+            continue
+        pieces.append(piece)
+        size += len(piece)
+        if size > LIFT:
+            lifter = Lifter()
+            for each in pieces:
+                lifter.feed(each)
+    if lifter is None:
         return replace(reply, data=b"".join(pieces))
-    lifter = Lifter()
-    for piece in pieces:
-        lifter.feed(piece)
     data, lifted = lifter.finish()
     return replace(reply, data=data, lifted=lifted)
 

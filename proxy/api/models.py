@@ -7,7 +7,7 @@ from litestar import Request, get
 from litestar.datastructures import State
 
 from proxy.answer import Answer
-from proxy.catalog import listing
+from proxy.catalog import entry, listing
 from proxy.config import Key
 from proxy.gateway import Gateway
 from proxy.keys import may
@@ -35,9 +35,9 @@ async def model(request: Request[None, None, State], model: str) -> Answer:
     """One model or alias."""
     gateway, key = allowed(request)
     name = model.removeprefix("/")
-    for entry in listing(gateway.catalog):
-        if entry["id"] == name and may(key, name):
-            return Answer(200, [msgspec.json.encode(entry)], {})
+    found = entry(gateway.catalog, name)
+    if found and may(key, name):
+        return Answer(200, [msgspec.json.encode(found)], {})
     raise Fault(
         "missing",
         f"The model `{name}` does not exist or you do not have access to it.",
