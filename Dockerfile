@@ -15,8 +15,8 @@ COPY proxy proxy
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir dist . \
  && pip --python /opt/pictor install --no-index --no-deps dist/*.whl
 
-# Runs with a read-only root file system: only the volume and /tmp are written to. A configuration is mounted at
-# /pictor/config.yaml; outside of loopback it has to hold keys.
+# Runs with a read-only root file system: only the volume and /tmp are written to. Another configuration is mounted
+# over /pictor/config.yaml. The container listens to others, so it starts only with a key: PICTOR_KEY, or keys there.
 FROM python:3.14-slim-trixie
 LABEL org.opencontainers.image.title="Pictor" \
       org.opencontainers.image.description="Every image model behind OpenAI's own API"
@@ -24,6 +24,7 @@ ENV PATH=/opt/pictor/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN install -d -o 10001 -g 10001 -m 0750 /pictor/data
 COPY --from=build /opt/pictor /opt/pictor
 WORKDIR /pictor
+COPY config.yaml ./
 USER 10001:10001
 VOLUME ["/pictor/data"]
 EXPOSE 8000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 from litestar import Request, get
 from litestar.datastructures import State
@@ -35,12 +37,9 @@ async def model(request: Request[None, None, State], model: str) -> Answer:
     """One model or alias."""
     gateway, key = allowed(request)
     name = model.removeprefix("/")
-    found = entry(gateway.catalog, name)
-    if found and may(key, name):
-        return Answer(200, [msgspec.json.encode(found)], {})
-    raise Fault(
-        "missing",
-        f"The model `{name}` does not exist or you do not have access to it.",
-        code="model_not_found",
-        param="model",
-    )
+    with suppress(Fault):
+        found = entry(gateway.catalog, name)
+        if may(key, name):
+            return Answer(200, [msgspec.json.encode(found)], {})
+    text = f"The model `{name}` does not exist or you do not have access to it."
+    raise Fault("missing", text, code="model_not_found", param="model")
