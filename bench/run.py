@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     peak: float = 0.0  # MiB
     busy: float = 0.0  # share of its core that the server used
     load: float = 0.0  # share of the other core that was used
-    foreign: float = 0.0  # share of the server's core that something else used
 
     def rate(self, scenario: Scenario) -> float:
         return self.requests / self.seconds if scenario.unit == "req/s" else self.bytes / self.seconds / 1e6
+
+
+class Server(msgspec.Struct, frozen=True):
+    """Where a scenario is sent."""
+
+    pid: int
+    port: int
+    path: str
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +69,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Bench:
     """One run: where things are, and how long each measurement takes."""
 
-    def __init__(self, root: Path, ports: Ports, seconds: float) -> None:
+    def __init__(self, root: Path, ports: Ports, rounds: int, seconds: int) -> None:
         self.root = root
         self.ports = ports
+        self.rounds = rounds
         self.seconds = seconds
-        self.foreign = 0.0  # the most that a measurement was disturbed
+        self.foreign = 0.0  # the share of the measured core that something else used, at most
 
     def body(self, scenario: Scenario) -> tuple[Path, str]:
         """The file that holds the request's body, and its type."""
@@ -76,7 +85,7 @@ class Bench:
         path.write_text(json.dumps(ask))
         return path, "application/json"
 
-    def send(self, scenario: Scenario, port: int, path: str, seconds: float) -> Run:
+    def send(self, scenario: Scenario, port: int, path: str, seconds: int) -> Run:
         """Load for some seconds."""
         file, kind = self.body(scenario)
         if scenario.bulk:
@@ -92,24 +101,34 @@ class Bench:
             raise SystemExit(f"{scenario.name}, port {port}: {done.stderr or done.stdout}")
         return msgspec.json.decode(done.stdout.splitlines()[-1], type=Run)
 
-    def measure(self, scenario: Scenario, port: int, path: str, pid: int) -> Run:
-        """The scenario through the server `pid`: warmed up, then measured."""
-        self.check(scenario, port, path)
-        self.send(scenario, port, path, 1)
-        processes.reset_peak(pid)
-        began, server, own, other = self.times(pid)
-        run = self.send(scenario, port, path, self.seconds)
-        ended, server_end, own_end, other_end = self.times(pid)
-        took = ended - began
-        busy, used = (server_end - server) / took, (own_end - own) / took
-        self.foreign = max(self.foreign, used - busy)
-        return msgspec.structs.replace(
-            run,
-            peak=processes.memory_mib(pid, "VmHWM"),
-            busy=busy,
-            load=(other_end - other) / took,
-            foreign=used - busy,
-        )
+    def measure(self, scenario: Scenario, server: Server) -> Run:
+        """Once."""
+        began = self.times(server.pid)
+        run = self.send(scenario, server.port, server.path, self.seconds)
+        took, busy, own, other = (after - before for before, after in zip(began, self.times(server.pid), strict=True))
+        self.foreign = max(self.foreign, (own - busy) / took)
+        return msgspec.structs.replace(run, busy=busy / took, load=other / took)
+
+    def compare(self, scenario: Scenario, servers: list[Server]) -> list[Run]:
+        """The scenario through each server in turn, several times over: what disturbs, disturbs them alike."""
+        for server in servers:
+            self.check(scenario, server.port, server.path)
+            self.send(scenario, server.port, server.path, 1)
+            processes.reset_peak(server.pid)
+        rounds = [[self.measure(scenario, server) for server in servers] for _ in range(self.rounds)]
+        return [
+            msgspec.structs.replace(
+                middle(runs, scenario),
+                errors=sum(run.errors for run in runs),
+                peak=processes.memory_mib(server.pid, "VmHWM"),
+            )
+            for server, runs in zip(servers, zip(*rounds, strict=True), strict=True)
+        ]
+
+    def direct(self, scenario: Scenario) -> Run:
+        """The scenario without anything between."""
+        runs = [self.send(scenario, self.ports.files, scenario.path, self.seconds) for _ in range(self.rounds)]
+        return middle(runs, scenario)
 
     @staticmethod
     def times(pid: int) -> tuple[float, float, float, float]:
@@ -151,11 +170,11 @@ class Bench:
         with processes.running(GATEWAY, command, self.ports.pictor, self.root / "pictor.out") as pid:
             yield pid
 
-    def pair(self, scenario: Scenario, nginx: int, pictor: int | None) -> tuple[Run, Run | None]:
-        """The scenario through both."""
-        reference = self.measure(scenario, self.ports.proxy, scenario.path, nginx)
+    def servers(self, scenario: Scenario, nginx: int, pictor: int | None) -> list[Server]:
+        """The reference, and Pictor unless the reference is all that is wanted."""
         own = "/v1/images/edits" if scenario.upload else "/v1/images/generations"
-        return reference, self.measure(scenario, self.ports.pictor, own, pictor) if pictor else None
+        found = [Server(nginx, self.ports.proxy, scenario.path)]
+        return [*found, Server(pictor, self.ports.pictor, own)] if pictor else found
 
     def start(self) -> tuple[float, float]:
         """Seconds from the command to the first 200, the best of three; and MiB at rest afterwards."""
@@ -181,18 +200,22 @@ class Bench:
             client.close()
 
 
-def row(scenario: Scenario, nginx: Run, pictor: Run | None) -> Row:
+def middle(runs: Sequence[Run], scenario: Scenario) -> Run:
+    """The one with the median rate."""
+    return sorted(runs, key=lambda run: run.rate(scenario))[len(runs) // 2]
+
+
+def row(scenario: Scenario, runs: list[Run]) -> Row:
     """What is told of one scenario."""
-    runs = [run for run in (nginx, pictor) if run]
     rates = [run.rate(scenario) for run in runs]
-    ratio = rates[1] / rates[0] if pictor else None
+    ratio = rates[1] / rates[0] if rates[1:] else None
     bars, oks = [], []
     if scenario.bar is not None:
         bars.append(f"≥ {scenario.bar}")
         oks.append(ratio is not None and ratio >= scenario.bar)
     if scenario.peak_mib is not None:
         bars.append(f"peak ≤ {scenario.peak_mib:.0f}")
-        oks.append(pictor is not None and pictor.peak <= scenario.peak_mib)
+        oks.append(runs[-1].peak <= scenario.peak_mib)
     if errors := sum(run.errors for run in runs):
         bars.append(f"{errors} errors!")
         oks.append(False)
@@ -204,12 +227,12 @@ def row(scenario: Scenario, nginx: Run, pictor: Run | None) -> Row:
         name=scenario.name,
         cells=(
             f"{rates[0]:,.0f}",
-            f"{rates[1]:,.0f}" if pictor else "",
+            f"{rates[1]:,.0f}" if rates[1:] else "",
             scenario.unit,
             f"{ratio:.2f}" if ratio is not None else "",
             ", ".join(bars),
         ),
-        ok=all(oks) if oks and pictor else None,
+        ok=all(oks) if oks and rates[1:] else None,
         more=(
             both(lambda run: f"{run.p50:,.2f}" if run.p50 < 10 else f"{run.p50:,.0f}"),
             both(lambda run: f"{run.p99:,.2f}" if run.p99 < 10 else f"{run.p99:,.0f}"),
@@ -220,15 +243,17 @@ def row(scenario: Scenario, nginx: Run, pictor: Run | None) -> Row:
     )
 
 
-def derived(measured: dict[str, tuple[Run, Run | None]], direct: Run | None) -> Iterator[Row]:
+def derived(measured: Mapping[str, list[Run]], direct: Run | None) -> Iterator[Row]:
     """Bars over several scenarios."""
-    few, many, one = (measured.get(scenarios.small(count).name) for count in (16, 256, 1))
-    if few and many and few[1] and many[1]:
-        flat = [many[i].requests / few[i].requests for i in (0, 1)]  # type: ignore[union-attr]  # both were measured
+    one, few, many = (measured.get(scenarios.small(count).name, ()) for count in (1, 16, 256))
+    flat = [
+        most.requests / least.requests * least.seconds / most.seconds for least, most in zip(few, many, strict=False)
+    ]
+    if flat[1:]:
         cells = (f"{flat[0]:.2f}", f"{flat[1]:.2f}", "", "", f"≥ {scenarios.FLAT}")
         yield Row(name="rate at 256 over rate at 16", cells=cells, ok=flat[1] >= scenarios.FLAT)
-    if one and one[1] and direct:
-        nginx, pictor = (each.p50 - direct.p50 for each in (one[0], one[1]))
+    if one[1:] and direct:
+        nginx, pictor = (each.p50 - direct.p50 for each in one)
         cells = (f"{nginx:.3f}", f"{pictor:.3f}", "ms", "", f"≤ {scenarios.ADDED_MS}")
         yield Row(name="added to a direct call, p50, 1", cells=cells, ok=pictor <= scenarios.ADDED_MS)
 
@@ -250,24 +275,10 @@ def main() -> int:
     missing = [name for name in ("nginx", "wrk", "taskset", "setpriv") if not shutil.which(name)]
     if missing or sys.platform != "linux":
         raise SystemExit(f"The benchmark needs Linux and {', '.join(missing) or 'two cores'}")
-    chosen = [each for each in SCENARIOS if options.only in each.name]
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="pictor-bench-") as made, ExitStack() as stack:
-        bench = Bench(Path(made), Ports(), 1 if options.quick else 5)
+    with tempfile.TemporaryDirectory(prefix="pictor-bench-") as made:
+        bench = Bench(Path(made), Ports(), *((1, 1) if options.quick else (3, 2)))
         prepare(bench.root, bench.ports)
-        stack.enter_context(bench.upstream())
-        nginx = stack.enter_context(bench.nginx("proxy", GATEWAY, bench.ports.proxy))
-        if not options.nginx and options.only in "start":
-            rows += started(*bench.start())
-        pictor = None if options.nginx else stack.enter_context(bench.pictor())
-        one = scenarios.small(1)
-        direct = bench.send(one, bench.ports.files, one.path, bench.seconds) if one in chosen else None
-        measured: dict[str, tuple[Run, Run | None]] = {}
-        for each in chosen:
-            measured[each.name] = bench.pair(each, nginx, pictor)
-            rows.append(row(each, *measured[each.name]))
-            print(each.name, *rows[-1].cells, file=sys.stderr)
-        rows += derived(measured, direct)
+        rows = measured(bench, options)
     report = table(rows)
     if bench.foreign > 0.05:
         report += f"\n\nOther programs took up to {bench.foreign:.0%} of the measured core: repeat on a quiet machine."
@@ -276,6 +287,27 @@ def main() -> int:
     results.mkdir(exist_ok=True)
     (results / f"{datetime.now():%Y-%m-%d-%H%M%S}.md").write_text(report + "\n")
     return 1 if any(each.ok is False for each in rows) else 0
+
+
+def measured(bench: Bench, options: Any) -> list[Row]:
+    """All that was chosen."""
+    chosen = [each for each in SCENARIOS if options.only in each.name]
+    own = not options.nginx
+    rows: list[Row] = []
+    runs: dict[str, list[Run]] = {}
+    with bench.upstream(), bench.nginx("proxy", GATEWAY, bench.ports.proxy) as nginx:
+        if own and options.only in "start":
+            rows += started(*bench.start())
+        one = scenarios.small(1)
+        direct = bench.direct(one) if one in chosen else None
+        for _, group in groupby(chosen, key=lambda each: each.peak_mib and each.name):
+            # what a server took for one scenario is not to count in the peak of another
+            with bench.pictor() if own else nullcontext() as pictor:
+                for each in group:
+                    runs[each.name] = bench.compare(each, bench.servers(each, nginx, pictor))
+                    rows.append(row(each, runs[each.name]))
+                    print(each.name, *rows[-1].cells, file=sys.stderr)
+    return [*rows, *derived(runs, direct)]
 
 
 def started(seconds: float, resident: float) -> list[Row]:
