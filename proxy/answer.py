@@ -32,6 +32,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     shape: Shape | None = None  # None: it was not looked at, since only its address is handed on
     revised_prompt: str | None = None
+    extra: Mapping[str, Any] = {}  # what the provider says of it beyond OpenAI's members; answered as `provider`
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +194,8 @@ def body(result: Result) -> list[bytes | Blob]:
         rest: dict[str, Any] = {}
         if picture.revised_prompt is not None:
             rest["revised_prompt"] = picture.revised_prompt
+        if picture.extra:
+            rest["provider"] = picture.extra
         if picture.blob is None:
             text += msgspec.json.encode({"url": picture.url, **rest})
             continue

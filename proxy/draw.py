@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy import answer, fetch, pixels
 from proxy.answer import Picture, Preview, Result
@@ -51,7 +52,7 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
     async def settle(job: Job, target: Target) -> Job:
         fitted, notes = await gateway.pixels.prepare(job, target.caps)
         plan_notes[target.id] = notes
-        return fitted
+        return await published(gateway, fitted, target) if target.caps.inputs == "url" else fitted
 
     async def emit(partial: Partial) -> None:
         if previews is not None and partial.output.blob is not None:
@@ -67,6 +68,23 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
     notes = made.plan.notes + plan_notes.get(made.plan.target.id, ())
     pictures = await finished(gateway, made, work.address)
     return recorded(gateway, made, pictures, notes, work.ask)
+
+
+async def published(gateway: Gateway, job: Job, target: Target) -> Job:
+    """`job` with its pictures at addresses of ours, for models that take them by address only."""
+    ours = gateway.config.server.public_url
+
+    async def at(media: Media) -> Media:
+        if not ours:
+            text = f"{target.id} takes pictures by address only: server.public_url must be set for that."
+            raise Fault("invalid", text, code="public_url_required", param="image")
+        return replace(media, url=ours.rstrip("/") + await gateway.store(media.blob, media.type))
+
+    images = tuple([await at(media) for media in job.images])
+    return replace(
+        job, images=images,
+        mask=await at(job.mask) if job.mask else None, markup=await at(job.markup) if job.markup else None,
+    )  # fmt: skip
 
 
 async def load(gateway: Gateway, ask: Ask) -> Inputs:
@@ -118,7 +136,7 @@ async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> 
     """One output."""
     blob, upstream, wish = output.blob, plan.target.upstream.name, plan.finish
     if blob is None:
-        return Picture(url=output.url, revised_prompt=output.revised_prompt)
+        return Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
     shape = pixels.measure(blob)
     if wish.format and shape.type != f"image/{wish.format}":
         began = time.monotonic()
@@ -126,11 +144,11 @@ async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> 
         shape = pixels.measure(blob)
         gateway.metrics.observe("phase_seconds", upstream, "convert", value=time.monotonic() - began)
     if wish.respond == "b64_json":
-        return Picture(blob=blob, shape=shape, revised_prompt=output.revised_prompt)
+        return Picture(blob=blob, shape=shape, revised_prompt=output.revised_prompt, extra=output.extra)
     began = time.monotonic()
     url = address + await gateway.store(blob, shape.type)
     gateway.metrics.observe("phase_seconds", upstream, "store", value=time.monotonic() - began)
-    return Picture(url=url, shape=shape, revised_prompt=output.revised_prompt)
+    return Picture(url=url, shape=shape, revised_prompt=output.revised_prompt, extra=output.extra)
 
 
 def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: tuple[Note, ...], ask: Ask) -> Result:

@@ -150,7 +150,7 @@ class Engine:
             except ValueError:
                 return Fault("upstream", "The provider's picture cannot be read.", code="unreadable")
         own = self.pools.of(upstream) if upstream.trusted else None
-        host = fetch.netloc(httpx.URL(upstream.base)) if upstream.trusted else ""
+        host = fetch.netloc(httpx.URL(upstream.base)) if own else ""
         fault = Fault("upstream", "The made picture could not be downloaded.", code="download_failed")
         for tried in range(TRIES):
             if tried:
@@ -273,14 +273,16 @@ class Run:
             self.engine.called(self.upstream, name, result, began)
 
     async def _send(self, call: Call) -> httpx.Response:
-        url = address(call.path, self.upstream)
+        timeout = {"connect": self.upstream.connect_seconds, "read": self.upstream.first_byte_seconds}
+        pools = self.engine.pools
+        if call.anonymous:
+            pool = pools.of(self.upstream) if fetch.at_home(call.path, self.upstream) else pools.foreign
+            return await pool.handle_async_request(wire.request(call, call, timeout))
+        signed = replace(call, path=address(call.path, self.upstream))
         self.secret = secret = await self.engine.credentials.secret(self.credential)
-        signed = replace(call, path=url)
         if secret.key:
             signed = self.by.sign(signed, secret, Stamp(datetime.now(UTC), token_hex(16)))
-        timeout = {"connect": self.upstream.connect_seconds, "read": self.upstream.first_byte_seconds}
-        request = wire.request(call, signed, timeout)
-        return await self.engine.pools.of(self.upstream).handle_async_request(request)
+        return await pools.of(self.upstream).handle_async_request(wire.request(call, signed, timeout))
 
     async def _follow(self, call: Call, response: httpx.Response, emit: Emit) -> Done:
         """A stream's events, to the last. What was finished before it broke is kept."""

@@ -10,6 +10,7 @@ import httpx
 import pybase64
 
 from proxy import wire
+from proxy.catalog import Upstream
 from proxy.http import Pools, Refused, Transport
 from translators.base import Blob, Fault, blob
 
@@ -62,6 +63,11 @@ def checked(url: str) -> httpx.URL:
     if target.userinfo:
         raise Refused("addresses with a user name are not fetched")
     return target
+
+
+def at_home(url: str, upstream: Upstream) -> bool:
+    """Whether `url` is at the provider's configured server, which may be private."""
+    return upstream.trusted and netloc(checked(url)) == netloc(httpx.URL(upstream.base))
 
 
 def netloc(url: httpx.URL) -> str:

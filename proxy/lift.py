@@ -86,7 +86,10 @@ class Lifter:
 
     def _keep(self, pieces: list[bytes]) -> None:
         if not self._plain:  # some encoders write "\/"
-            pieces = [msgspec.json.decode(b'"' + b"".join(pieces) + b'"', type=str).encode()]
+            try:
+                pieces = [msgspec.json.decode(b'"' + b"".join(pieces) + b'"', type=str).encode()]
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise Fault("upstream", f"The provider's answer cannot be read: {error}", code="unreadable") from error
         token = f"\x00{len(self.lifted)}"
         self.lifted[token] = Blob(tuple(pieces), sum(map(len, pieces)), "base64")
         self.skeleton += msgspec.json.encode(token)[1:-1]
@@ -143,15 +146,21 @@ class Events:
                 self._data.feed(text)
             return
         self._line += text
+        if len(self._line) > SKELETON:
+            raise Fault("upstream", "The provider's event stream has a line without an end.", code="too_large")
         if self._line.startswith(b"data:") and len(self._line) > len(b"data: "):
             value = bytes(self._line[5:]).removeprefix(b" ")
             self._line.clear()
             self._in_data = True
-            if self._data is None:
-                self._data = Lifter()
-            else:
-                self._data.feed(b"\n")
-            self._data.feed(value)
+            self._add(value)
+
+    def _add(self, value: bytes) -> None:
+        """The beginning of one more `data` line."""
+        if self._data is None:
+            self._data = Lifter()
+        else:
+            self._data.feed(b"\n")
+        self._data.feed(value)
 
     def _newline(self) -> Iterator[tuple[str, bytes, dict[str, Blob]]]:
         if self._in_data:
@@ -164,11 +173,7 @@ class Events:
         elif line.startswith(b"event:"):
             self._name = line[6:].strip().decode("utf-8", "replace")
         elif line.startswith(b"data:") and line[5:].strip():  # a value of one character
-            if self._data is None:
-                self._data = Lifter()
-            self._data.feed(line[5:].strip())
-        elif len(line) > SKELETON:
-            raise Fault("upstream", "The provider's event stream has a line without an end.", code="too_large")
+            self._add(line[5:].strip())
 
     def _dispatch(self) -> Iterator[tuple[str, bytes, dict[str, Blob]]]:
         if self._data is not None:

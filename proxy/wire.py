@@ -87,6 +87,8 @@ def payload(call: Call) -> tuple[httpx.AsyncByteStream, str]:
     """The body and its media type."""
     if call.form:
         return Stream(Pieces(form(call.form))), f"multipart/form-data; boundary={BOUNDARY}"
+    if call.media is not None:
+        return Stream(Pieces((call.media.blob,))), call.media.type
     if call.text is not None:
         return httpx.ByteStream(call.text.encode()), ""
     pieces: tuple[Piece, ...] = body(call)

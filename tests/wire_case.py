@@ -62,11 +62,13 @@ def event_reply(call: Call, recorded: Mapping[str, Any]) -> Reply:
 def shown_call(call: Call, pictures: Mapping[int, str]) -> dict[str, Any]:
     """`call` as a case writes it."""
     plain: dict[str, Any] = {"path": call.path}
-    for name in ("method", "query", "headers", "text", "read", "repeatable", "state"):
+    for name in ("method", "query", "headers", "text", "read", "repeatable", "anonymous", "state"):
         if (value := getattr(call, name)) != getattr(Call(path=""), name):
             plain[name] = dict(value) if isinstance(value, Mapping) else value
     if call.json is not None:
         plain["json"] = json.loads(b"".join(shown_piece(piece, pictures) for piece in body(call)))
+    if call.media is not None:
+        plain["media"] = f"<{pictures[id(call.media)]}>"
     if call.form:
         plain["form"] = [
             [part.name, f"<{pictures[id(part.value)]}>" if isinstance(part.value, Media) else part.value]

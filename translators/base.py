@@ -235,6 +235,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         "json"  # bytes: the body is the picture; events: SSE where it is so typed
     )
     repeatable: bool = False  # sending it twice cannot pay twice
+    anonymous: bool = (
+        False  # to an address that the provider named (its storage): without the credential, any public host
+    )
     state: str = ""  # the translator's own memory between steps
 
 
