@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from python_multipart.exceptions import FormParserError
@@ -313,7 +313,10 @@ class _Collector:
 
 
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-Coerce = Callable[[tuple[str, ...], str], Any]
+_PLACE = re.compile(r"[0-9]{1,3}")
+Coerce: TypeAlias = Callable[[tuple[str, ...], str], Any]
+Entry: TypeAlias = tuple[list[str], Any, str]
+"""The keys in brackets, the value, and the whole name."""
 
 
 def nest(fields: Iterable[tuple[str, str]], coerce: Coerce, lists: frozenset[str]) -> dict[str, Any]:
@@ -323,6 +326,7 @@ def nest(fields: Iterable[tuple[str, str]], coerce: Coerce, lists: frozenset[str
     repeating such a name adds to its list.
     """
     tree: dict[str, Any] = {}
+    listed: dict[str, list[Entry]] = {}
     for name, text in fields:
         found = _KEY.fullmatch(name)
         keys = re.findall(r"\[([^\[\]]*)\]", found[2]) if found else []
@@ -331,9 +335,10 @@ def nest(fields: Iterable[tuple[str, str]], coerce: Coerce, lists: frozenset[str
         root = found[1]
         value = coerce((root, *keys), text)
         if root in lists:
-            _put_in_list(tree, root, keys, value, name)
+            listed.setdefault(root, []).append((keys, value, name))
         else:
             _put(tree, [root, *keys], value, name)
+    tree |= {root: _list_of(root, entries) for root, entries in listed.items()}
     return tree
 
 
@@ -352,8 +357,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, name: str) -> None:
         adds = False
     for key in parents:
         if not key:
-            text = f"Invalid form: '{name[:64]}' cannot be read. Give '{path[0]}' as JSON text in one part."
-            raise Fault("invalid", text, code="invalid_value", param=path[0])
+            raise _unclear(path[0], name)
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise _twice(name)
@@ -365,25 +369,37 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, name: str) -> None:
         raise _twice(name)
 
 
-def _put_in_list(tree: dict[str, Any], root: str, keys: list[str], value: Any, name: str) -> None:
-    """Add `value` to the list `root`; `loras[][weight]` belongs to the item begun by `loras[][model]`."""
-    if isinstance(value, list) and not keys:
-        if root in tree:
-            raise _twice(name)
-        tree[root] = value
-        return
-    items = tree.setdefault(root, [])
-    if len(keys) < 2:
-        items.append(value)
-        return
-    place, *rest = keys
-    if place.isdecimal() and len(place) < 4 and int(place) < len(items):
-        item = items[int(place)]
-    elif not place and items and isinstance(items[-1], dict) and rest[0] not in items[-1]:
-        item = items[-1]
-    else:
-        item = {}
-        items.append(item)
-    if not isinstance(item, dict):
-        raise _twice(name)
-    _put(item, rest, value, name)
+def _unclear(root: str, name: str) -> Fault:
+    text = f"Invalid form: '{name[:64]}' cannot be read. Give '{root}' as JSON text in one part."
+    return Fault("invalid", text, code="invalid_value", param=root)
+
+
+def _list_of(root: str, entries: list[Entry]) -> list[Any]:
+    """The items that texts under one name make up, in one of three manners: whole, numbered, or member by member.
+
+    OpenAI's SDKs write `loras[][model]` of all items first and `loras[][weight]` after them. Which weight belongs to
+    which model is only certain where each item has each member: anything else is refused rather than guessed.
+    """
+    whole: list[Any] = []
+    numbered: dict[int, dict[str, Any]] = {}
+    columns: dict[str, list[Any]] = {}
+    for (place, *rest), value, name in ((keys or [""], value, name) for keys, value, name in entries):
+        if not rest:
+            whole.append(value)
+        elif _PLACE.fullmatch(place):
+            _put(numbered.setdefault(int(place), {}), rest, value, name)
+        elif not place and len(rest) == 1 and rest[0]:
+            columns.setdefault(rest[0], []).append(value)
+        else:
+            raise _unclear(root, name)
+    if sum(map(bool, (whole, numbered, columns))) > 1:
+        raise _twice(root)
+    if columns:
+        if len({len(column) for column in columns.values()}) > 1:
+            raise _unclear(root, f"{root}[]")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if numbered:
+        return [numbered[place] for place in sorted(numbered)]
+    if len(whole) == 1 and isinstance(whole[0], list):
+        return whole[0]
+    return whole

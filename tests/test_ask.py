@@ -336,10 +336,21 @@ def test_options_in_brackets_get_the_types_that_they_look_like() -> None:
     assert ask.metadata == {"n": "5"}
 
 
+def test_loras_as_the_sdk_writes_them() -> None:
+    """All models first, all weights after them: whose weight is whose must not be guessed."""
+    models = [("loras[][model]", "a"), ("loras[][model]", "b")]
+    weights = [("loras[][weight]", "0.5"), ("loras[][weight]", "0.7")]
+    assert from_form("edit", form(("image", PNG), *models, *weights)).loras == (Lora("a", 0.5), Lora("b", 0.7))
+    assert from_form("edit", form(("image", PNG), *models)).loras == (Lora("a"), Lora("b"))
+    fault = form_refusal(("image", PNG), *models, weights[0])
+    assert fault.param == "loras"
+    assert "JSON text" in fault.message
+
+
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 keys = st.text(st.sampled_from("abcdefgh_0"), min_size=1, max_size=8)
 finite = st.floats(0, 100, allow_nan=False)
-lora = st.tuples(words, finite).map(lambda pair: {"model": pair[0], "weight": pair[1]})  # the model before its weight
+lora = st.fixed_dictionaries({"model": words}, optional={"weight": finite})
 valid = st.fixed_dictionaries(
     {},
     optional={
@@ -353,7 +364,7 @@ valid = st.fixed_dictionaries(
         "style": words, "input_fidelity": st.just("low"), "negative_prompt": words,
         "seed": st.integers(-(2**63), 2**63 - 1), "steps": st.integers(1, 1000), "guidance": finite,
         "aspect_ratio": st.just("16:9"), "resolution": st.just("4K"), "watermark": st.booleans(),
-        "loras": st.lists(st.one_of(st.fixed_dictionaries({"model": words}), lora), min_size=1, max_size=3),
+        "loras": st.lists(lora, min_size=1, max_size=3),
         "metadata": st.dictionaries(keys, words, min_size=1, max_size=5),
         "provider_options": st.dictionaries(
             keys, st.dictionaries(keys, st.one_of(st.integers(-99, 99), st.booleans(), st.just("word")), min_size=1),
@@ -372,6 +383,8 @@ def flat(value: Any, name: str) -> list[tuple[str, str]]:
     """A value as OpenAI's SDKs write it into a form."""
     if isinstance(value, dict):
         return [pair for key, item in value.items() for pair in flat(item, f"{name}[{key}]")]
+    if isinstance(value, list) and name == "loras":
+        return [pair for place, item in enumerate(value) for pair in flat(item, f"{name}[{place}]")]
     if isinstance(value, list):
         return [pair for item in value for pair in flat(item, f"{name}[]")]
     return [(name, value if isinstance(value, str) else json.dumps(value))]

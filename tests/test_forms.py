@@ -267,12 +267,12 @@ def test_nest() -> None:
         "svg": {"model": "m", "reasoning": {"effort": "low"}}, "n": "2",
     }  # fmt: skip
     assert nested(("list[]", "a"), ("list[]", "b"), ("list", "c"), ("list[0]", "d")) == {"list": ["a", "b", "c", "d"]}
-    assert nested(("list[][a]", "1"), ("list[][b]", "2"), ("list[][a]", "3")) == {
-        "list": [{"a": "1", "b": "2"}, {"a": "3"}]
-    }
-    assert nested(("list[0][a]", "1"), ("list[1][a]", "3"), ("list[0][b]", "2")) == {
-        "list": [{"a": "1", "b": "2"}, {"a": "3"}]
-    }
+    items = {"list": [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]}
+    one, two, three, four = ("a]", "1"), ("b]", "2"), ("a]", "3"), ("b]", "4")
+    by_item = [(f"list[][{key}", value) for key, value in (one, two, three, four)]
+    by_member = [(f"list[][{key}", value) for key, value in (one, three, two, four)]
+    assert nested(*by_item) == nested(*by_member) == items
+    assert nested(("list[1][b]", "4"), ("list[0][a]", "1"), ("list[1][a]", "3"), ("list[0][b]", "2")) == items
     assert nested(("o[tags][]", "1"), ("o[tags][]", "2"), ("o[0]", "x")) == {"o": {"tags": ["1", "2"], "0": "x"}}
 
 
@@ -283,6 +283,8 @@ def test_nest() -> None:
         [("a[b]", "1"), ("a[b]", "2")],
         [("a[b]", "1"), ("a[b][c]", "2")], [("a[][b]", "1")], [("[a]", "1")], [("a]b[", "1")], [("", "1")],
         [("a" + "[b]" * 9, "1")], [("list", "x"), ("list[0][a]", "1")],
+        [("list[][a]", "1"), ("list[][a]", "2"), ("list[][b]", "3")], [("list[][a][b]", "1")], [("list[x][a]", "1")],
+        [("list[][]", "1")], [("list[0][a]", "1"), ("list[0][a]", "2")], [("list[0][a]", "1"), ("list[][a]", "2")],
     ],
 )  # fmt: skip
 def test_nest_refuses_what_it_cannot_place(fields: list[tuple[str, str]]) -> None:
