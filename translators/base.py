@@ -228,16 +228,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: Mapping[str, str] = {}
     json: Any = None  # may hold `Inline`s
     form: tuple[Part, ...] = ()
-    text: str | None = (
-        None  # a ready body, for the rare wire that is neither JSON nor a form; names its type in headers
-    )
-    read: Literal["json", "bytes", "events"] = (
-        "json"  # bytes: the body is the picture; events: SSE where it is so typed
-    )
+    text: str | None = None  # a ready body that is neither JSON nor a form; names its type in `headers`
+    media: Media | None = None  # a picture as the whole body, for uploads to a storage
+    read: Literal["json", "bytes", "events"] = "json"  # bytes: the body is the picture; events: SSE, if it is so typed
     repeatable: bool = False  # sending it twice cannot pay twice
-    anonymous: bool = (
-        False  # to an address that the provider named (its storage): without the credential, any public host
-    )
+    anonymous: bool = False  # to any public address, such as a storage that the provider named: without the credential
     state: str = ""  # the translator's own memory between steps
 
 
