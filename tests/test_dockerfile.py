@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import pytest
 from dockerfile_parse import DockerfileParser
@@ -111,6 +115,22 @@ def test_sources_exist_and_reach_the_builder(source: str) -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines, "what is not asked for does not come along"
     assert f"!{source}" in lines
+
+
+def test_the_wheel_holds_all_that_is_copied(tmp_path: Path) -> None:
+    """The build stage's own command over what it copies; a page or a table left behind would be missed in service."""
+    for source in SOURCES:
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (tmp_path / source).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / source, tmp_path / source)
+    copied = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/**/*") if path.is_file()}
+    command = "-m pip wheel --quiet --no-build-isolation --no-deps --no-index --wheel-dir dist ."
+    subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == {name for name in copied if not name.startswith("requirements/")}
 
 
 def test_only_the_volume_is_written_to() -> None:
