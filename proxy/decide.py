@@ -175,7 +175,7 @@ def decide_background(ask: Ask, caps: Caps) -> Decision:
     """Transparency is given or refused. A model that knows no backgrounds paints opaque ones."""
     said = ask.background
     if said == "transparent":
-        if ask.output_format not in {None, "png", "webp", "gif", "svg"}:
+        if ask.output_format not in {None, "png", "webp"}:
             text = f"Transparent background is not supported for {(ask.output_format or '').upper()} output format"
             raise invalid.invalid_value("background", text)
         if said not in caps.backgrounds:

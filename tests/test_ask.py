@@ -19,6 +19,20 @@ from translators.base import Blob, Fault, Lora, blob
 DATA_URL = "data:image/png;base64,iVBORw0KGgo="
 
 
+OPS: tuple[PictureOp, ...] = ("generate", "edit", "variation")
+FIELDS = (
+    *Ask.__struct_fields__,
+    "image",
+    "image_urls",
+    "model",
+    "weight",
+    "image_url",
+    "file_id",
+    "effort",
+    "reasoning",
+)
+
+
 def asked(op: PictureOp = "generate", /, **members: Any) -> Ask:
     base: dict[str, Any] = {"prompt": "a cat"} if op == "generate" else {"images": [{"image_url": DATA_URL}]}
     return from_json(op, json.dumps({**base, **members}).encode())
@@ -430,6 +444,45 @@ def test_a_form_is_refused_as_its_json_is(members: dict[str, Any]) -> None:
     body = {name: members[name] for name in order} | {"images": [{"image_url": DATA_URL}]}
     by_json = outcome(lambda: from_json("edit", json.dumps(body).encode()))
     assert by_form == by_json
+
+
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(-1e300, 1e300), st.text(max_size=9)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(FIELDS), st.text(max_size=5)), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(OPS), st.dictionaries(st.sampled_from((*FIELDS, "", "`", "é")), anything, max_size=4))
+def test_any_json_is_a_request_or_a_fault(op: PictureOp, members: dict[str, Any]) -> None:
+    base: dict[str, Any] = {"prompt": "a"} if op == "generate" else {"images": [{"image_url": DATA_URL}]}
+    try:
+        from_json(op, json.dumps({**base, **members}).encode())
+    except Fault as fault:
+        assert fault.kind == "invalid"
+        assert len(fault.message) < 500
+
+
+brackets = st.lists(st.sampled_from(["", "0", "model", "effort", "reasoning", "é"]), max_size=3)
+part_names = st.tuples(st.one_of(st.sampled_from(FIELDS), st.text(max_size=3)), brackets)
+part_values = st.one_of(st.text(max_size=9), st.sampled_from(["[1]", "{", "[[]]", "1", "true"]), st.binary())
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(OPS), st.lists(st.tuples(part_names, part_values), max_size=5))
+def test_any_form_is_a_request_or_a_fault(
+    op: PictureOp, parts: list[tuple[tuple[str, list[str]], str | bytes]]
+) -> None:
+    given = [(root + "".join(f"[{key}]" for key in keys), value) for (root, keys), value in parts]
+    try:
+        from_form(op, form(*given))
+    except Fault as fault:
+        assert fault.kind == "invalid"
+        assert len(fault.message) < 500
 
 
 def test_real_multipart_to_ask() -> None:

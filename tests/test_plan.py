@@ -354,6 +354,7 @@ def test_background() -> None:
     assert made(RICH, background="transparent", output_format="webp").jobs[0].format == "webp"
     fault = refused(RICH, background="transparent", output_format="jpeg")
     assert fault.message == "Transparent background is not supported for JPEG output format"
+    assert refused(RICH, background="transparent", output_format="gif").param == "background"
     assert refused(PLAIN, background="transparent").message == "Transparent background is not supported for this model."
     assert made(PLAIN, background="opaque", strict=True).jobs[0].background is None
     only_png = replace(PLAIN, backgrounds=("transparent",), formats=("jpeg", "png"))
