@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -272,6 +273,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> int:
     options = parse()
+    os.environ["PATH"] += ":/usr/sbin"  # where nginx is, for users other than root
     missing = [name for name in ("nginx", "wrk", "taskset", "setpriv") if not shutil.which(name)]
     if missing or sys.platform != "linux":
         raise SystemExit(f"The benchmark needs Linux and {', '.join(missing) or 'two cores'}")
