@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,11 @@ from translators.base import Blob, Fault, Op, Usage
 KEEP_ALIVE = 15.0  # seconds between signs of life on a stream that has nothing to say yet
 QUALITIES = frozenset({"low", "medium", "high", "xhigh", "max"})
 JSON = b"application/json"
+EVENTS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+)
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,13 +93,12 @@ class Stream:
         op: Op,
         work: Callable[[], Awaitable[Result]],
         previews: asyncio.Queue[Preview],
-        headers: Callable[[Result], Mapping[str, str]],
+        state: MutableMapping[str, Any],
     ) -> None:
         self.op = op
         self.work = work
         self.previews = previews
-        self.headers = headers
-        self.fault: Fault | None = None  # what it ended with, for the log
+        self.state = state  # the request's; a late fault is left there for the log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; stop the work where the client leaves."""
@@ -112,27 +116,26 @@ class Stream:
     async def _send(self, send: Send, work: asyncio.Future[Result], gone: asyncio.Future[None]) -> None:
         started = False
 
-        async def start(headers: Mapping[str, str]) -> None:
+        async def start(more: Mapping[str, str]) -> None:
             nonlocal started
             if not started:
                 started = True
-                plain = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-                plain.append((b"x-accel-buffering", b"no"))
-                await send({"type": "http.response.start", "status": 200, "headers": plain + wired(headers)})
+                await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *wired(more)]})
 
         async for preview in self._previews(work, gone):
             await start({})
             for piece in chunks([b": keep-alive\n\n"] if preview is None else preview.frame(self.op)):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if gone.done():
+        if not work.done():
+            self.state["gone"] = True
             return
         try:
             result = work.result()
         except Exception as error:
-            self.fault = as_fault(error, "POST", "")
             if not started:
                 raise
-            data = {"type": "error", **msgspec.json.decode(problem(self.fault).body)}
+            fault = self.state["fault"] = as_fault(error, "POST", "")
+            data = {"type": "error", **msgspec.json.decode(problem(fault).body)}
             await send(
                 {
                     "type": "http.response.body",
@@ -141,7 +144,7 @@ class Stream:
                 }
             )
             return
-        await start(self.headers(result))
+        await start(headers(result))
         for piece in chunks(completed(result)):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -151,15 +154,17 @@ class Stream:
     ) -> AsyncIterator[Preview | None]:
         """Previews as they come, `None` where it is time for a sign of life; ends with the work or the client."""
         while True:
+            while not self.previews.empty():
+                yield self.previews.get_nowait()
+            if work.done() or gone.done():
+                return
             waiting = asyncio.ensure_future(self.previews.get())
             try:
                 every: set[asyncio.Future[Any]] = {work, gone, waiting}
-                await asyncio.wait(every, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-                if waiting.done():
+                done, _ = await asyncio.wait(every, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+                if waiting in done:
                     yield waiting.result()
-                elif work.done() or gone.done():
-                    return
-                else:
+                elif not done:
                     yield None
             finally:
                 waiting.cancel()

@@ -75,13 +75,15 @@ class Door:
         metrics.observe("http_request_seconds", route, value=took)
         metrics.observe("http_request_bytes", route, value=passage.bytes_in)
         metrics.observe("http_response_bytes", route, value=passage.bytes_out)
+        if scope["state"].get("gone"):
+            metrics.count("clients_gone_total", route)
         fault = scope["state"].get("fault")
         if fault is not None and passage.status == 401:
             metrics.count("auth_failures_total", fault.code if fault.code in AUTH_CODES else "provider")
         if log.isEnabledFor(logging.INFO):
             key = scope["state"].get("key")
             fields = {
-                "id": passage.id, "method": method, "path": scope["path"], "status": passage.status,
+                "request_id": passage.id, "method": method, "path": scope["path"], "status": passage.status,
                 "ms": round(took * 1000, 1), "bytes_in": passage.bytes_in, "bytes_out": passage.bytes_out,
                 "key": key.name if key else None, **scope["state"].get("told", {}),
             }  # fmt: skip

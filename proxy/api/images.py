@@ -64,11 +64,33 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
     check_model(key, ask.model or gateway.catalog.default_model or "")
     strict = request.headers.get("x-pictor-strict", "").lower() in {"true", "1"}
     work = await planned(gateway, ask, strict=strict, address=address(request, gateway))
+    state = request.scope["state"]
+    state["told"] = {"op": ask.op, "asked": work.route.name, "n": ask.n, "size": ask.size, "stream": ask.stream}
     if ask.stream:
         previews: asyncio.Queue[Preview] = asyncio.Queue()
-        return Stream(ask.op, lambda: draw(gateway, work, previews), previews, answer.headers)
+
+        async def drawn() -> Result:
+            result = await draw(gateway, work, previews)
+            state["told"] |= told(result)
+            return result
+
+        return Stream(ask.op, drawn, previews, state)
     result = await watched(gateway, work, request)
+    state["told"] |= told(result)
     return Answer(200, answer.body(result), answer.headers(result))
+
+
+def told(result: Result) -> dict[str, object]:
+    """What the log says of a result."""
+    sizes = [f"{each.shape.width}x{each.shape.height}" for each in result.pictures if each.shape]
+    return {
+        "model": result.model,
+        "made": len(result.pictures),
+        "sizes": sizes,
+        "cost_usd": result.cost_usd,
+        "adjusted": [note.text for note in result.notes],
+        "faults": [fault.code or fault.kind for fault in result.faults],
+    }
 
 
 async def watched(gateway: Gateway, work: Planned, request: Request[None, None, State]) -> Result:
@@ -89,7 +111,7 @@ async def watched(gateway: Gateway, work: Planned, request: Request[None, None, 
     except asyncio.CancelledError:
         if not gone:
             raise
-        gateway.metrics.count("clients_gone_total", request.scope.get("path_template", "other"))
+        request.scope["state"]["gone"] = True
         raise Fault("cancelled", "The client closed the connection.") from None
     finally:
         watcher.cancel()
