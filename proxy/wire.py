@@ -177,7 +177,8 @@ async def bounded(
     packed = headers.get("content-encoding", "identity").lower()
     unpack = zlib.decompressobj(wbits=47) if packed in {"gzip", "deflate", "x-gzip"} else None
     if unpack is None and packed not in {"", "identity"}:
-        raise Fault("upstream", f"The provider answered in an encoding that was not asked for: {packed}")
+        text = f"The provider answered in an encoding that was not asked for: {packed}"
+        raise Fault("upstream", text, code="unreadable")
     size = 0
     async for received in cast("httpx.AsyncByteStream", response.stream):
         try:
@@ -189,6 +190,8 @@ async def bounded(
             raise too_large(most)
         if piece:
             yield piece
+    if unpack and size and not unpack.eof:
+        raise Fault("upstream", "The provider's answer ended in the middle.", code="truncated")
 
 
 def too_large(most: int) -> Fault:
