@@ -138,7 +138,7 @@ async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> 
     if blob is None:
         return Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
     shape = pixels.measure(blob)
-    if wish.format and shape.type != f"image/{wish.format}":
+    if wish.format and (shape.type != f"image/{wish.format}" or wish.compression is not None):
         began = time.monotonic()
         blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
         shape = pixels.measure(blob)

@@ -125,6 +125,7 @@ def transcode(
 ) -> Blob:
     """A provider's picture as `to` (png, jpeg, webp); the same object where it is that already.
 
+    A `compression` makes it anew all the same: it is set only where the provider could not compress.
     `compression` is OpenAI's `output_compression`, 0-100. Transparency becomes white in a JPEG, and everywhere where
     the `background` is to be "opaque".
     """
@@ -132,7 +133,7 @@ def transcode(
         raise Fault("invalid", f"Pictures are converted to {', '.join(WRITES)}, not to {to}.", param="output_format")
     shape = measure(picture)
     opaque = to == "jpeg" or background == "opaque"
-    if shape.type == f"image/{to}" and not (opaque and shape.alpha):
+    if shape.type == f"image/{to}" and not (opaque and shape.alpha) and (compression is None or to == "png"):
         return picture
     image = decode(picture, shape, None, bound)
     return blob(encode(flattened(image) if opaque else image, to, QUALITY if compression is None else compression))

@@ -186,7 +186,8 @@ MODELS: Mapping[str, Caps] = {
         mask="white-edits",
         mask_required=True,
         options=TOLERANCE | {"dilate_pixels"},
-        note="Removes what the mask opens; the prompt is not used.",
+        prompt_chars=0,
+        note="Removes what the mask opens; takes no prompt.",
     ),
     "flux-tools/outpainting-v1": replace(
         PLAIN,
@@ -196,7 +197,9 @@ MODELS: Mapping[str, Caps] = {
         | {"width", "height", "auto_crop", "reference_offset_x", "reference_offset_y", "mode", "disable_pup"},
         note="Outpainting: `size` is the new canvas.",
     ),
-    "flux-tools/deblur-v1": replace(PLAIN, options=TOLERANCE, note="Sharpens a picture; the prompt is not used."),
+    "flux-tools/deblur-v1": replace(
+        PLAIN, options=TOLERANCE, prompt_chars=0, note="Sharpens a picture; takes no prompt."
+    ),
     "flux-tools/vto-v1": TRY_ON,
     "flux-tools/vto-v2": TRY_ON,
 }

@@ -36,7 +36,7 @@ RESPONSES = {
 async def read(request: Request[None, None, State], op: PictureOp, gateway: Gateway) -> Ask:
     """The request as an `Ask`, from JSON or a form."""
     kind = request.headers.get("content-type", "")
-    if kind.startswith("multipart/form-data"):
+    if kind.lower().startswith("multipart/form-data"):
         return from_form(op, await parse(request.stream(), kind, Limits(body_bytes=gateway.config.limits.body_bytes)))
     return from_json(op, await whole(request, gateway.config.limits.body_bytes))
 
