@@ -1,7 +1,7 @@
 """How long the event loop waits while pictures are converted beside it: four of 4 MP at once.
 
 Run `python -m bench.loop_lag`. A timer due every millisecond tells its lateness; more than 20 ms would be felt by
-every other request.
+every other request. The idle figures, taken just before, tell how busy the machine is with other things.
 """
 
 from __future__ import annotations
@@ -47,13 +47,16 @@ async def main() -> None:
         for _ in range(ROUNDS):
             await asyncio.gather(*(pixels.transcode(sources[source], to, 90) for source, to in routes))
 
+    idle = await lags(asyncio.create_task(asyncio.sleep(3)))
     started = time.perf_counter()
-    late = await lags(asyncio.create_task(convert()))
+    busy = await lags(asyncio.create_task(convert()))
     seconds = time.perf_counter() - started
     pixels.close()
-    print(f"{ROUNDS * len(routes)} conversions of 4 MP in {seconds:.1f} s, {len(late)} ticks")
+    print(f"{ROUNDS * len(routes)} conversions of 4 MP in {seconds:.1f} s, {len(busy)} ticks; ms late, idle and busy")
     for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)):
-        print(f"{name:>6} {late[min(len(late) - 1, int(len(late) * share))]:7.2f} ms late")
+        print(
+            f"{name:>6}" + "".join(f" {late[min(len(late) - 1, int(len(late) * share))]:8.2f}" for late in (idle, busy))
+        )
 
 
 if __name__ == "__main__":
