@@ -86,7 +86,20 @@ def test_every_kind_becomes_every_kind(mode: str, to: str, source: str) -> None:
 @pytest.mark.parametrize(("kind", "to"), [("PNG", "png"), ("JPEG", "jpeg"), ("WEBP", "webp")])
 def test_what_is_right_already_is_not_touched(kind: str, to: str) -> None:
     picture = saved(Image.new("RGB", (9, 9)), kind)
-    assert transcode(picture, to, 10) is picture
+    assert transcode(picture, to) is picture
+
+
+@pytest.mark.parametrize(("kind", "to"), [("JPEG", "jpeg"), ("WEBP", "webp")])
+def test_a_compression_is_applied_to_what_has_the_right_format(kind: str, to: str) -> None:
+    picture = saved(Image.effect_noise((64, 64), 80).convert("RGB"), kind)
+    made = transcode(picture, to, 10)
+    assert measure(made).type == f"image/{to}"
+    assert made.size < picture.size
+
+
+def test_png_has_no_compression_to_apply() -> None:
+    picture = saved(Image.new("RGB", (9, 9)), "PNG")
+    assert transcode(picture, "png", 10) is picture
 
 
 def test_the_answers_base64_is_read_as_it_came() -> None:
