@@ -52,6 +52,9 @@ STATUS_OF_CODE = {
 NEVER_AGAIN: frozenset[FaultKind] = frozenset({"quota", "timeout", "empty"})
 """Kinds that an SDK would repeat by their status although that cannot help, or could pay twice."""
 
+UNCERTAIN = frozenset({"ambiguous", "deadline_exceeded"})
+"""Codes of faults after which the provider may have made, and charged, the picture all the same."""
+
 
 class Problem(msgspec.Struct, frozen=True):
     """An error answer, ready to be written."""
@@ -72,7 +75,7 @@ def problem(fault: Fault) -> Problem:
     if fault.retry_after is not None and status in {429, 503}:
         headers["retry-after"] = str(max(1, math.ceil(fault.retry_after)))
         headers["retry-after-ms"] = str(math.ceil(fault.retry_after * 1000))
-    if fault.kind in NEVER_AGAIN or code == "ambiguous":
+    if fault.kind in NEVER_AGAIN or code in UNCERTAIN:
         headers["x-should-retry"] = "false"
     error = {"message": fault.message, "type": kind, "param": fault.param, "code": code}
     return Problem(status, msgspec.json.encode({"error": error}), headers)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from proxy.catalog import Credential, Route, Target, Upstream
 from proxy.engine import Emit, Engine, total
+from proxy.errors import UNCERTAIN
 from proxy.metrics import Metrics
 from proxy.plan import Plan
 from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Usage
@@ -134,7 +135,7 @@ async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Heal
             return await attempt(plan, engine, health, emit, settle, download=wanted(route, plan))
         except Fault as error:
             fault = error
-            if error.kind not in route.fallback_on or error.code == "ambiguous":
+            if error.kind not in route.fallback_on or error.code in UNCERTAIN:  # another target would be paid too
                 raise
     raise fault or Fault("missing", f"The model '{route.name}' has no target.", code="invalid_value", param="model")
 
