@@ -11,8 +11,6 @@ import io
 import math
 import operator
 import os
-import sys
-import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +45,7 @@ class Pixels:
 
     def __init__(self, threads: int | None = None, bound: int = BOUND) -> None:
         self.bound = bound
-        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, "pixels", _behind_the_loop)
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, "pixels")
 
     async def transcode(
         self, picture: Blob, to: str, compression: int | None = None, background: str | None = None
@@ -80,13 +78,6 @@ class Pixels:
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in these threads: also for drawing, where a provider has no wire."""
         return await asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
-
-
-def _behind_the_loop() -> None:
-    """Requests get the processor before conversions do: on a full machine it halves the loop's worst delay."""
-    if sys.platform == "linux":  # elsewhere a priority is the whole process's
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, max(10, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def unreadable(param: str | None, why: str) -> Fault:
