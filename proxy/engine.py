@@ -23,6 +23,7 @@ from proxy import fetch, wire
 from proxy.catalog import Credential, Target, Upstream
 from proxy.credentials import Credentials
 from proxy.http import Pools, Refused
+from proxy.logs import warn
 from proxy.metrics import Metrics, Phase
 from translators.base import (
     Call,
@@ -256,8 +257,10 @@ class Run:
                 self.by.check(reply)
             except Fault as fault:
                 fault.passing = passing(fault, reply)
-                if fault.kind == "auth" and self.secret:
-                    self.engine.credentials.forget(self.credential, self.secret)
+                if fault.kind == "auth":
+                    self._turned_away(fault)
+                elif fault.kind == "missing" and name == "submit":
+                    fault.code, fault.param = "invalid_value", "model"  # as for a model that we do not have ourselves
                 raise
             return reply
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -271,6 +274,14 @@ class Run:
             raise
         finally:
             self.engine.called(self.upstream, name, result, began)
+
+    def _turned_away(self, fault: Fault) -> None:
+        """Our credential is not known there. In the provider's words a client would take it for its own, or read it."""
+        if self.secret:
+            self.engine.credentials.forget(self.credential, self.secret)
+        warn("credential refused", credential=self.credential.name, code=fault.code, error=fault.message)
+        fault.message = f"{self.upstream.name} does not accept the gateway's credential."
+        fault.code, fault.param = "provider_auth_failed", None
 
     async def _send(self, call: Call) -> httpx.Response:
         timeout = {"connect": self.upstream.connect_seconds, "read": self.upstream.first_byte_seconds}
