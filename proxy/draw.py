@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -65,8 +64,8 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
             )  # fmt: skip
 
     made = await make(work.route, work.plans, gateway.engine, gateway.health, emit, settle)
-    notes = made.plan.notes + plan_notes.get(made.plan.target.id, ())
-    pictures = await finished(gateway, made, work.address)
+    made, pictures, late = await finished(gateway, made, work.address)
+    notes = made.plan.notes + plan_notes.get(made.plan.target.id, ()) + late
     return recorded(gateway, made, pictures, notes, work.ask)
 
 
@@ -125,30 +124,55 @@ async def received(gateway: Gateway, source: Source) -> Media:
     return media
 
 
-async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Picture, ...]:
-    """The outputs in the format that was asked for, measured, and stored where an address is to be answered."""
+async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
+    """The outputs in the format that was asked for, measured, and stored where an address is to be answered.
+
+    They are paid for: one that cannot be finished as it was asked for is answered as it is, with a note. Only what is
+    no picture at all becomes a fault, beside the others.
+    """
+
+    async def kept(output: Output) -> tuple[Picture, tuple[Note, ...]] | Fault:
+        try:
+            return await finish(gateway, made.plan, output, address)
+        except Fault as fault:
+            return fault
+
     if len(made.outputs) == 1:
-        return (await finish(gateway, made.plan, made.outputs[0], address),)
-    return tuple(await asyncio.gather(*(finish(gateway, made.plan, output, address) for output in made.outputs)))
+        each = [await kept(made.outputs[0])]
+    else:
+        each = await asyncio.gather(*map(kept, made.outputs))
+    faults = tuple(one for one in each if isinstance(one, Fault))
+    done = [one for one in each if not isinstance(one, Fault)]
+    if not done:
+        raise faults[0]
+    notes = dict.fromkeys(note for _, noted in done for note in noted)  # the same for each of `n`: said once
+    return replace(made, faults=made.faults + faults), tuple(picture for picture, _ in done), tuple(notes)
 
 
-async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> Picture:
-    """One output."""
-    blob, upstream, wish = output.blob, plan.target.upstream.name, plan.finish
-    if blob is None:
-        return Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
-    shape = pixels.measure(blob)
+async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> tuple[Picture, tuple[Note, ...]]:
+    """One output, and what about it is not as it was asked for."""
+    picture = Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
+    if output.blob is None:
+        return picture, ()
+    notes: tuple[Note, ...] = ()
+    blob, shape, wish = output.blob, pixels.measure(output.blob), plan.finish
     if wish.format and (shape.type != f"image/{wish.format}" or wish.compression is not None):
-        began = time.monotonic()
-        blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
-        shape = pixels.measure(blob)
-        gateway.metrics.observe("phase_seconds", upstream, "convert", value=time.monotonic() - began)
+        try:
+            with gateway.timed(plan.target.upstream, "convert"):
+                blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
+            shape = pixels.measure(blob)
+        except Fault as fault:
+            got = shape.type.removeprefix("image/")
+            notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({fault.code})"),)
     if wish.respond == "b64_json":
-        return Picture(blob=blob, shape=shape, revised_prompt=output.revised_prompt, extra=output.extra)
-    began = time.monotonic()
-    url = address + await gateway.store(blob, shape.type)
-    gateway.metrics.observe("phase_seconds", upstream, "store", value=time.monotonic() - began)
-    return Picture(url=url, shape=shape, revised_prompt=output.revised_prompt, extra=output.extra)
+        return replace(picture, blob=blob, shape=shape), notes
+    try:
+        with gateway.timed(plan.target.upstream, "store"):
+            url = address + await gateway.store(blob, shape.type)
+    except Fault as fault:
+        notes += (Note("response_format", "noted", f"response_format url -> b64_json ({fault.code})"),)
+        return replace(picture, blob=blob, shape=shape), notes
+    return replace(picture, url=url, shape=shape), notes
 
 
 def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: tuple[Note, ...], ask: Ask) -> Result:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from proxy.catalog import Catalog, build
+from proxy.catalog import Catalog, Upstream, build
 from proxy.config import Config, load
 from proxy.credentials import Credentials
 from proxy.engine import Engine
 from proxy.fetch import plain
 from proxy.http import Allowed, Pools
 from proxy.keys import Keys
-from proxy.metrics import Metrics
+from proxy.metrics import Metrics, Phase
 from proxy.pixels import Pixels
 from proxy.route import Health
 from proxy.state.files import Files, secret
@@ -67,6 +68,15 @@ class Gateway:
             self.metrics.count("config_reloads_total", "failed")
             raise
         self.metrics.count("config_reloads_total", "ok")
+
+    @contextmanager
+    def timed(self, upstream: Upstream, phase: Phase) -> Iterator[None]:
+        """Count the time within as that phase of a job."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.engine.phase(upstream, phase, began)
 
     async def store(self, blob: Blob, kind: str) -> str:
         """Keep a made picture; the path and signature under which it can be had."""
