@@ -1,0 +1,190 @@
+"""The real server with every provider, each on its own strict fake, and what tests of whole calls share."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pybase64
+from aiohttp import web
+from PIL import Image
+
+from tests.fakes.azure import Azure
+from tests.fakes.base import GOOD_KEY, WRONG_KEY, Fake, Seen, running
+from tests.fakes.bfl import Bfl
+from tests.fakes.gemini import Gemini
+from tests.fakes.openai import OpenAI, Refused, form, refusal
+from tests.fakes.openrouter import OpenRouter
+from tests.fakes.vertex import Vertex
+from tests.fakes.volcengine import Volcengine
+from tests.server import KEY, Server, serving
+
+
+class Demo(Fake):
+    """Our own painter: in the list with the others, but without a wire."""
+
+    name: ClassVar[str] = "demo"
+    generates: ClassVar[str] = "painter"
+    edits: ClassVar[str | None] = "painter"
+    masks: ClassVar[str | None] = "painter"
+    fuses: ClassVar[str | None] = "painter"
+    streams: ClassVar[str | None] = "painter"
+
+    def routes(self) -> list[web.RouteDef]:
+        return []
+
+    def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
+        return {}
+
+
+@dataclass
+class Quick(Bfl):
+    """Ready when it is first asked, so that a test waits half a second; `patiently` in a prompt keeps it as it is."""
+
+    async def submit(self, request: web.Request) -> web.Response:
+        answer = await super().submit(request)
+        for task in self.tasks.values():
+            task.polls += task.polls == 0 and "patiently" not in task.prompt
+        return answer
+
+
+@dataclass
+class Moody(OpenAI):
+    """OpenAI's endpoints, but the next calls are answered with the statuses in `moods`."""
+
+    moods: list[int] = field(default_factory=list)
+
+    async def edit(self, request: web.Request) -> web.StreamResponse:
+        if self.moods:
+            status = self.moods.pop(0)
+            kind = "service_unavailable_error" if status == 503 else "server_error"
+            code = "server_is_overloaded" if status == 503 else None
+            return refusal(Refused("Not now.", code=code, status=status, kind=kind))
+        return await super().edit(request)
+
+
+WIRED: Mapping[str, type[Fake]] = {
+    fake.name: fake for fake in (OpenAI, Azure, Gemini, Vertex, Volcengine, OpenRouter, Quick)
+}
+EVERY: Mapping[str, type[Fake]] = {**WIRED, "demo": Demo}
+"""What tests are parametrised with: providers by their ids."""
+
+ALIASES: Mapping[str, Any] = {
+    "dall-e-3": ["openai/gpt-image-2"],
+    "dall-e-2": ["azure/gpt-image-2", "openai/gpt-image-2"],
+    "house style": ["moody/gpt-image-2", "openai/gpt-image-2"],
+    "abroad": ["moody/gpt-image-2", "gemini/gemini-nano-banana-2.1"],
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running server and its upstreams, by their names."""
+
+    server: Server
+    fakes: Mapping[str, Fake]
+
+    def clear(self) -> None:
+        """Forget what the upstreams saw."""
+        for fake in self.fakes.values():
+            fake.seen.clear()
+
+    def submits(self, name: str) -> list[Seen]:
+        """What reached that upstream to be paid for: no polls, no downloads, no tokens."""
+        return [seen for seen in self.fakes[name].seen if seen.method == "POST" and seen.path != "/token"]
+
+    def silent(self) -> bool:
+        """Whether nothing reached any upstream."""
+        return not any(fake.seen for fake in self.fakes.values())
+
+
+@contextmanager
+def staged(folder: Path, **config: Any) -> Iterator[Stage]:
+    """Every provider by its id, each once more as `wrong-<id>` with a key that it does not know, and `moody`."""
+    with ExitStack() as stack:
+        fakes = {name: stack.enter_context(running(fake())) for name, fake in EVERY.items()}
+        fakes["moody"] = stack.enter_context(running(Moody()))
+        providers = {name: fake.config() for name, fake in fakes.items()}
+        providers["moody"]["translator"] = "openai"
+        providers |= {
+            f"wrong-{name}": {**fakes[name].config(WRONG_KEY), "translator": name, "models_only": [fake.generates]}
+            for name, fake in WIRED.items()
+        }
+        server = stack.enter_context(serving(folder, providers, models=dict(ALIASES), **config))
+        yield Stage(server, fakes)
+        log = server.log.read_text()
+        assert '"level":"error"' not in log, log
+        assert KEY not in log
+        assert not BASE64.search(log), "a picture in the log"
+
+
+def photo(color: tuple[int, int, int] = (200, 90, 30), size: tuple[int, int] = (512, 384), kind: str = "PNG") -> bytes:
+    """A picture that is no two times the same: a gradient over that colour."""
+    image = Image.new("RGB", size, color)
+    image.paste(Image.linear_gradient("L").resize((size[0] // 2, size[1] // 2)).convert("RGB"))
+    out = io.BytesIO()
+    image.save(out, kind)
+    return out.getvalue()
+
+
+def hole(size: tuple[int, int] = (512, 384)) -> bytes:
+    """A mask in OpenAI's manner whose left half is open."""
+    image = Image.new("RGBA", size, (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, size[0] // 2, size[1]))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture, decoded to its last pixel."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def decoded(text: str | None) -> Image.Image:
+    """A picture in an answer's base64."""
+    assert text
+    return opened(pybase64.b64decode(text, validate=True))
+
+
+def measured(image: Image.Image) -> tuple[str, str]:
+    """Size and format as an answer names them."""
+    return f"{image.width}x{image.height}", (image.format or "").lower()
+
+
+def sums(pictures: Iterable[bytes]) -> list[str]:
+    """Their digests: shorter than the bytes where an assertion fails."""
+    return [hashlib.sha256(picture).hexdigest() for picture in pictures]
+
+
+BASE64 = re.compile(r"(?:data:image/[a-z]+;base64,)?([A-Za-z0-9+/]{200,}={0,2})")
+
+
+def received(seen: Seen) -> list[bytes]:
+    """The pictures in a request, in order, however that provider wants them."""
+    kind = seen.headers.get("Content-Type", "")
+    if kind.startswith("multipart/form-data"):
+        return [part.data for part in form(kind, seen.body) if part.filename is not None]
+    found = (BASE64.fullmatch(text) for text in strings(msgspec.json.decode(seen.body)))
+    return [pybase64.b64decode(match[1], validate=True) for match in found if match]
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings(each)
