@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -39,7 +40,8 @@ async def planned(gateway: Gateway, ask: Ask, *, strict: bool, address: str) -> 
         made = plans(ask, inputs, ordered(route.targets), strict=strict)
     except Fault as fault:
         if fault.param:
-            gateway.metrics.count("params_changed_total", route.targets[0].upstream.name, fault.param, "refused")
+            name = route.targets[0].upstream.name
+            gateway.metrics.count("params_changed_total", name, re.split(r"[.\[]", fault.param)[0], "refused")
         raise
     return Planned(ask, route, made, address)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from proxy.ask import Ask
 from proxy.catalog import Catalog, Upstream, build
 from proxy.config import Config, load
 from proxy.credentials import Credentials
@@ -21,6 +22,7 @@ from proxy.route import Health
 from proxy.state.files import Files, secret
 from translators.base import Blob
 
+PARAMS = frozenset(Ask.__struct_fields__) | {"image"}  # what a metric may name
 OUTPUT_BYTES = 256 << 20  # of one made picture that is downloaded
 
 
@@ -53,7 +55,11 @@ class Gateway:
         )
         labels = catalog.labels
         self.metrics.allow(
-            provider=labels.providers, model=labels.models, alias=labels.aliases | {"none"}, target=catalog.targets
+            provider=labels.providers,
+            model=labels.models,
+            alias=labels.aliases | {"none"},
+            target=catalog.targets,
+            param=PARAMS,
         )
         self.metrics.set("config_loaded_seconds", to=time.time())
 
