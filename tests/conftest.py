@@ -1,4 +1,4 @@
-"""What holds for the whole run: nothing is skipped in CI, no example is timed, and where Node is."""
+"""What holds for the whole run: nothing is skipped in CI, nobody's account is used, and where Node is."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from translators import NAMES, load
+
 CI = bool(os.environ.get("CI"))
 NODE_BIN = Path(__file__).parent / "node" / "node_modules" / ".bin"
 
 settings.register_profile("pictor", deadline=None, derandomize=CI)
 settings.load_profile("pictor")
+
+USUAL = {variable for name in NAMES for variable in load(name).PROVIDER.env.values()}
+for _variable in [*os.environ]:
+    if _variable in USUAL or _variable.startswith("PICTOR_"):
+        del os.environ[_variable]  # what a developer has set would switch real providers on
 
 
 @pytest.hookimpl(wrapper=True)

@@ -127,7 +127,12 @@ def test_a_skip_fails_in_ci_alone(ci: str, outcome: str, tmp_path: Path) -> None
         str(tmp_path),
     ]
     run = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"CI": ci}, capture_output=True, text=True, check=False
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"CI": ci, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert f"{outcome}, 1 xfailed" in run.stdout
     assert run.returncode == (1 if ci else 0)
