@@ -230,7 +230,7 @@ def row(scenario: Scenario, runs: list[Run]) -> Row:
             f"{rates[0]:,.0f}",
             f"{rates[1]:,.0f}" if rates[1:] else "",
             scenario.unit,
-            f"{ratio:.2f}" if ratio is not None else "",
+            "" if ratio is None else f"{ratio:.3f}" if ratio < 0.1 else f"{ratio:.2f}",
             ", ".join(bars),
         ),
         ok=all(oks) if oks and rates[1:] else None,
