@@ -44,10 +44,13 @@ from translators.base import (
 
 TRIES = 3  # of one call, the first included
 POLL_FAULTS = 10  # polls that may fail in a row before a job is given up
-POLL_MISSING = 3  # "no such task" this often in a row is believed
+POLL_DOUBTS = 3  # "no such task" or "no such key" so often is believed: replicas lag, tokens end
 PATIENCE = 5.0  # seconds; a provider that asks for a longer pause is passed on to the next target or the client
 TURNED_AWAY: frozenset[FaultKind] = frozenset({"rate", "overloaded"})
 PASSING = frozenset({408, 409, 425, 429})  # statuses of a poll that say nothing of the job
+DOUBTED: frozenset[FaultKind] = frozenset({"missing", "auth"})
+REFUSED: frozenset[FaultKind] = frozenset({"permission", "quota"})  # asking again changes nothing
+UNREAD = frozenset({"unreadable", "truncated"})
 
 Emit = Callable[[Partial], Awaitable[None]]
 Aside = Callable[[Callable[[Job], Step], Job], Awaitable[Step]]
@@ -111,12 +114,12 @@ class Engine:
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
                 phase = "wait"
-                answer: Reply | Done = await run.poll(step.call)
+                step = await run.poll(step.call)
             elif isinstance(step, Call):
                 answer = await run.call(step, emit)
+                step = answer if isinstance(answer, Done) else by.step(job, answer)
             else:
                 raise TypeError(f"{run.upstream.name}: {type(step).__name__} is not a step")
-            step = answer if isinstance(answer, Done) else by.step(job, answer)
             if phase == "submit":
                 self.phase(run.upstream, phase, began)
                 began = time.monotonic()
@@ -221,18 +224,22 @@ class Run:
             await asyncio.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def poll(self, call: Call) -> Reply | Done:
-        """The answer to a poll. The job is paid: what only says that the poll failed is sat out, up to a bound."""
-        missing = 0
+    async def poll(self, call: Call) -> Step:
+        """What a poll leads to. The job is paid: what only says that the poll failed is sat out, up to a bound."""
+        doubts = 0
         for failed in range(1, POLL_FAULTS + 1):
             try:
-                return await self._exchange(call, "poll", silent)
+                answer = await self._exchange(call, "poll", silent)
+                return answer if isinstance(answer, Done) else self.by.step(self.job, answer)
             except httpx.HTTPError as error:
                 fault = lost(error)
             except Fault as error:
                 fault = error
-                missing += fault.kind == "missing"
-                if not fault.passing or missing >= POLL_MISSING:
+                fault.passing = fault.passing or fault.code in UNREAD
+                doubts += fault.kind in DOUBTED
+                if doubts >= POLL_DOUBTS and fault.kind == "missing":
+                    fault.passing = False
+                if not fault.passing or fault.kind in REFUSED or doubts >= POLL_DOUBTS:
                     raise
             if failed == POLL_FAULTS:
                 break
@@ -256,7 +263,7 @@ class Run:
             try:
                 self.by.check(reply)
             except Fault as fault:
-                fault.passing = passing(fault, reply)
+                fault.passing = name == "poll" and passing(fault, reply)
                 if fault.kind == "auth":
                     self._turned_away(fault)
                 elif fault.kind == "missing" and name == "submit":
@@ -369,7 +376,9 @@ def passing(fault: Fault, reply: Reply) -> bool:
     """Whether the fault of a poll's reply says nothing of the job itself."""
     if fault.final:
         return False
-    return reply.status in PASSING or reply.status >= 500 or fault.code == "unreadable" or fault.kind == "missing"
+    if reply.status >= 400 and fault.kind in REFUSED | DOUBTED:
+        return True
+    return reply.status in PASSING or reply.status >= 500 or fault.code in UNREAD or fault.kind == "missing"
 
 
 def lost(error: httpx.HTTPError) -> Fault:

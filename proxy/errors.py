@@ -52,7 +52,9 @@ STATUS_OF_CODE = {
 NEVER_AGAIN: frozenset[FaultKind] = frozenset({"quota", "timeout", "empty"})
 """Kinds that an SDK would repeat by their status although that cannot help, or could pay twice."""
 
-UNCERTAIN = frozenset({"ambiguous", "deadline_exceeded"})
+UNCERTAIN = frozenset(
+    {"ambiguous", "deadline_exceeded", "unreadable", "truncated", "too_large", "download_failed", "foreign_host"}
+)
 """Codes of faults after which the provider may have made, and charged, the picture all the same."""
 
 
@@ -62,6 +64,11 @@ class Problem(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     headers: dict[str, str]
+
+
+def uncertain(fault: Fault) -> bool:
+    """Whether the picture may have been made and charged all the same: then nobody makes it again unasked."""
+    return fault.passing or fault.code in UNCERTAIN
 
 
 def problem(fault: Fault) -> Problem:
@@ -75,7 +82,7 @@ def problem(fault: Fault) -> Problem:
     if fault.retry_after is not None and status in {429, 503}:
         headers["retry-after"] = str(max(1, math.ceil(fault.retry_after)))
         headers["retry-after-ms"] = str(math.ceil(fault.retry_after * 1000))
-    if fault.kind in NEVER_AGAIN or code in UNCERTAIN:
+    if fault.kind in NEVER_AGAIN or uncertain(fault):
         headers["x-should-retry"] = "false"
     error = {"message": fault.message, "type": kind, "param": fault.param, "code": code}
     return Problem(status, msgspec.json.encode({"error": error}), headers)

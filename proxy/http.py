@@ -2,7 +2,8 @@
 
 httpx's own pool collapses under concurrency, so its transport is replaced: `Transport` hands an `httpx.Request` to an
 aiohttp session and gives an `httpx.Response` back whose stream yields the received pieces as they are. Nothing is
-redirected, decompressed, retried or remembered (cookies) here.
+redirected, decompressed or remembered (cookies) here, and nothing is sent twice, but for a GET whose connection breaks
+before the answer begins: that aiohttp repeats once.
 """
 
 from __future__ import annotations

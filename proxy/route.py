@@ -7,13 +7,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.catalog import Credential, Route, Target, Upstream
 from proxy.engine import Emit, Engine, total
-from proxy.errors import UNCERTAIN
+from proxy.errors import uncertain
 from proxy.metrics import Metrics
 from proxy.plan import Plan
 from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Usage
@@ -112,8 +113,12 @@ def ordered(targets: Sequence[Target]) -> tuple[Target, ...]:
     """The targets in the order in which they are tried: as configured, or drawn by weight where weights differ."""
     if len({target.weight for target in targets}) <= 1:
         return tuple(targets)
+
     # A key of random() ** (1 / weight), sorted downwards, draws without replacement by weight (Efraimidis, Spirakis).
-    return tuple(sorted(targets, key=lambda target: -(random.random() ** (1 / target.weight))))  # noqa: S311  # no secret
+    def drawn(target: Target) -> float:
+        return -(random.random() ** (1 / target.weight)) if target.weight else 0.0  # noqa: S311  # no secret
+
+    return tuple(sorted(targets, key=drawn))
 
 
 async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Health, emit: Emit, settle: Settle) -> Made:
@@ -135,7 +140,7 @@ async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Heal
             return await attempt(plan, engine, health, emit, settle, download=wanted(route, plan))
         except Fault as error:
             fault = error
-            if error.kind not in route.fallback_on or error.code in UNCERTAIN:  # another target would be paid too
+            if error.kind not in route.fallback_on or uncertain(error):  # another target would be paid too
                 raise
     raise fault or Fault("missing", f"The model '{route.name}' has no target.", code="invalid_value", param="model")
 
@@ -152,7 +157,7 @@ async def attempt(
     target, metrics = plan.target, engine.metrics
     began = time.monotonic()
     metrics.count("jobs_running", target.upstream.name)
-    outcome = "cancelled"
+    outcome: Literal["ok", "partial"] | FaultKind = "cancelled"
     try:
         made = await run_all(plan, engine, health, emit, settle, download=download)
         outcome = "partial" if made.faults else "ok"
@@ -169,6 +174,8 @@ async def attempt(
         health.well(target)
         return made
     finally:
+        if outcome == "cancelled":
+            health.failed(target, "cancelled")  # a try of the breaker's that nobody ended must not hold the next one
         metrics.count("jobs_running", target.upstream.name, by=-1)
         metrics.count("jobs_total", plan.jobs[0].op, target.upstream.name, target.model, outcome)
 
@@ -211,9 +218,10 @@ async def one(
                 if error.kind == "empty" and again:
                     engine.metrics.count("retries_total", target.upstream.name, "submit", "empty")
                     continue
-                if error.kind not in COOL_SECONDS:
+                if error.kind in COOL_SECONDS:
+                    health.rest(credential, error)
+                if error.kind not in COOL_SECONDS or uncertain(error):
                     raise
-                health.rest(credential, error)
                 break
     raise fault or Fault("auth", f"{target.upstream.name} has no credential.", code="no_credential")
 

@@ -15,6 +15,7 @@ Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def serving(handler: Handler, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """`handler` for every path, on a free port; the address without a slash at its end."""
+
     app = web.Application(client_max_size=256 << 20)
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -62,13 +63,13 @@ async def whole_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(size)
 
 
-def reset(request: web.Request) -> None:
-    """Break the connection as a crash does."""
-    assert request.transport is not None
-    request.transport.abort()
+async def until(true: Callable[[], object]) -> None:
+    """Returns when `true` is so; fails where it does not become so."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110  # what is waited for sets no event
+            await asyncio.sleep(0.002)
 
 
-async def gone(request: web.Request) -> None:
-    """Returns when the one who asked has left."""
-    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110  # no event tells
-        await asyncio.sleep(0.005)
+def left(request: web.BaseRequest) -> bool:
+    """Whether the one who asked has closed the connection."""
+    return request.transport is None or request.transport.is_closing()
