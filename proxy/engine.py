@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from secrets import token_hex
@@ -47,6 +47,7 @@ POLL_FAULTS = 10  # polls that may fail in a row before a job is given up
 POLL_DOUBTS = 3  # "no such task" or "no such key" so often is believed: replicas lag, tokens end
 PATIENCE = 5.0  # seconds; a provider that asks for a longer pause is passed on to the next target or the client
 TURNED_AWAY: frozenset[FaultKind] = frozenset({"rate", "overloaded"})
+NO_QUEUE = nullcontext()
 PASSING = frozenset({408, 409, 425, 429})  # statuses of a poll that say nothing of the job
 DOUBTED: frozenset[FaultKind] = frozenset({"missing", "auth"})
 REFUSED: frozenset[FaultKind] = frozenset({"permission", "quota"})  # asking again changes nothing
@@ -77,7 +78,7 @@ class Engine:
         upstream = target.upstream
         deadline = asyncio.timeout(upstream.job_seconds)
         try:
-            async with self._place(upstream), deadline:
+            async with deadline, self._place(upstream) if upstream.concurrency else NO_QUEUE:
                 done = await self._drive(Run(self, job, upstream, credential), emit)
                 return await self._downloaded(done, upstream) if download else done
         except TimeoutError as error:
@@ -89,9 +90,6 @@ class Engine:
 
     @asynccontextmanager
     async def _place(self, upstream: Upstream) -> AsyncIterator[None]:
-        if not upstream.concurrency:
-            yield
-            return
         places = self._places.setdefault(upstream.name, asyncio.Semaphore(upstream.concurrency))
         self.metrics.count("jobs_queued", upstream.name)
         began = time.monotonic()

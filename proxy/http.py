@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import aiohttp
@@ -124,17 +124,17 @@ class Transport(httpx.AsyncBaseTransport):
         if self.allowed and is_address(host) and not (self.allowed.host(host) or self.allowed.address(host)):
             raise Refused(f"{host} is not a public address")
         times = request.extensions.get("timeout", {})
-        with translated():
+        try:
             answer = await self.session.request(
                 request.method,
                 str(request.url),
                 headers=request.headers.multi_items(),
                 data=content(request.stream),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=times.get("connect", 10.0), sock_read=times.get("read", 300.0)
-                ),
+                timeout=patience(times.get("connect", 10.0), times.get("read", 300.0)),
             )
+        except BROKEN as error:
+            raise translated(error) from error
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=Received(answer), request=request)
 
     async def aclose(self) -> None:
@@ -152,13 +152,15 @@ class Received(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         read = self.answer.content.readchunk
-        with translated():
-            while True:
+        while True:
+            try:
                 piece, _ = await read()
-                if piece:
-                    yield piece
-                elif self.answer.content.at_eof():
-                    return
+            except BROKEN as error:
+                raise translated(error) from error
+            if piece:
+                yield piece
+            elif self.answer.content.at_eof():
+                return
 
     async def aclose(self) -> None:
         """Give the connection back, or close it where the body was not read to its end."""
@@ -179,6 +181,12 @@ class Body(httpx.AsyncByteStream):
             yield piece
 
 
+@lru_cache(64)
+def patience(connect: float, read: float) -> aiohttp.ClientTimeout:
+    """Seconds for a connection, and between two pieces."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+
+
 def content(stream: object) -> Any:
     """A request's stream as aiohttp takes it."""
     if isinstance(stream, httpx.ByteStream):
@@ -195,21 +203,23 @@ def is_address(host: str) -> bool:
     return True
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """aiohttp's errors as httpx's: a `ConnectError` or `ConnectTimeout` says that nothing was sent."""
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError as error:
-        raise httpx.ConnectTimeout(str(error)) from error
-    except aiohttp.ClientConnectorError as error:
-        raise httpx.ConnectError(f"cannot connect: {error.os_error}") from error
-    except aiohttp.ServerTimeoutError as error:
-        raise httpx.ReadTimeout("no data in time") from error
-    except aiohttp.InvalidURL as error:
-        raise httpx.UnsupportedProtocol("not a valid http(s) address") from error
-    except (aiohttp.ClientError, ConnectionError) as error:
-        raise httpx.ReadError(f"the connection broke: {type(error).__name__}") from error
+def translated(error: Exception) -> httpx.HTTPError:
+    """aiohttp's error as httpx's: a `ConnectError` or `ConnectTimeout` says that nothing was sent."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return httpx.ConnectTimeout(str(error))
+        case aiohttp.ClientConnectorError():
+            return httpx.ConnectError(f"cannot connect: {error.os_error}")
+        case aiohttp.ServerTimeoutError():
+            return httpx.ReadTimeout("no data in time")
+        case aiohttp.InvalidURL():
+            return httpx.UnsupportedProtocol("not a valid http(s) address")
+        case _:
+            return httpx.ReadError(f"the connection broke: {type(error).__name__}")
+
+
+BROKEN = (aiohttp.ClientError, ConnectionError)
+"""What aiohttp raises where an exchange fails."""
 
 
 class Pools:

@@ -35,10 +35,14 @@ RESPONSES = {
 
 async def read(request: Request[None, None, State], op: PictureOp, gateway: Gateway) -> Ask:
     """The request as an `Ask`, from JSON or a form."""
+    most = gateway.config.limits.body_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > most:
+        raise too_large(most)
     kind = request.headers.get("content-type", "")
     if kind.lower().startswith("multipart/form-data"):
-        return from_form(op, await parse(request.stream(), kind, Limits(body_bytes=gateway.config.limits.body_bytes)))
-    return from_json(op, await whole(request, gateway.config.limits.body_bytes))
+        return from_form(op, await parse(request.stream(), kind, Limits(body_bytes=most)))
+    return from_json(op, await whole(request, most))
 
 
 async def whole(request: Request[None, None, State], most: int) -> bytes:
@@ -48,9 +52,14 @@ async def whole(request: Request[None, None, State], most: int) -> bytes:
     async for piece in request.stream():
         size += len(piece)
         if size > most:
-            raise Fault("invalid", f"The request body is larger than {most} bytes.", code="request_too_large")
+            raise too_large(most)
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def too_large(most: int) -> Fault:
+    """The fault of a body that is larger than the configuration admits."""
+    return Fault("invalid", f"The request body is larger than {most} bytes.", code="request_too_large")
 
 
 async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream:
@@ -58,6 +67,8 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
     gateway: Gateway = request.app.state.gateway
     key = gateway.keys.who(request.headers)
     request.scope["state"]["key"] = key
+    if gateway.draining:
+        raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
     ask = await read(request, op, gateway)
     if deployment:
         ask = replace(ask, model=unquote(deployment))
@@ -96,25 +107,32 @@ def told(result: Result) -> dict[str, object]:
 async def watched(gateway: Gateway, work: Planned, request: Request[None, None, State]) -> Result:
     """The result; or, where the client leaves, an end to the work that nobody waits for."""
     drawing = asyncio.current_task()
-    gone = False
+    watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
-        nonlocal gone
         await answer.left(request.receive)
-        gone = True
+        request.scope["state"]["gone"] = True
         if drawing is not None:
             drawing.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    timer = asyncio.get_running_loop().call_later(UNWATCHED, begin)
     try:
         return await draw(gateway, work)
     except asyncio.CancelledError:
-        if not gone:
+        if not request.scope["state"].get("gone"):
             raise
-        request.scope["state"]["gone"] = True
         raise Fault("cancelled", "The client closed the connection.") from None
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
+
+
+UNWATCHED = 0.25  # seconds before the client is watched: what is done sooner needs no task beside it
 
 
 def address(request: Request[None, None, State], gateway: Gateway) -> str:
