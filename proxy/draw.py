@@ -56,7 +56,8 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
         return await published(gateway, fitted, target) if target.caps.inputs == "url" else fitted
 
     async def emit(partial: Partial) -> None:
-        if previews is not None and partial.output.blob is not None:
+        wanted = partial.index < work.ask.partial_images  # some providers send them unasked
+        if previews is not None and partial.output.blob is not None and wanted:
             shape = pixels.measure(partial.output.blob)
             previews.put_nowait(
                 Preview(
