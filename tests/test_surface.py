@@ -87,7 +87,7 @@ BODIES: list[tuple[str, bytes, str | None, str | None]] = [
     ("text as n", b'{"model": "openai/gpt-image-2", "prompt": "x", "n": "2"}', "invalid_type", "n"),
     ("half an n", b'{"model": "openai/gpt-image-2", "prompt": "x", "n": 1.5}', "invalid_type", "n"),
     ("true as n", b'{"model": "openai/gpt-image-2", "prompt": "x", "n": true}', "invalid_type", "n"),
-    ("large n", b'{"model": "openai/gpt-image-2", "prompt": "x", "n": 1' + b"0" * 50 + b"}", "integer_above_max_value", "n"),
+    ("large n", b'{"prompt": "x", "n": 1' + b"0" * 50 + b"}", "integer_above_max_value", "n"),
     ("huge n", b'{"model": "openai/gpt-image-2", "prompt": "x", "n": 1' + b"0" * 5000 + b"}", None, None),
     ("text as stream", b'{"model": "openai/gpt-image-2", "prompt": "x", "stream": "yes"}', "invalid_type", "stream"),
     ("number as size", b'{"model": "openai/gpt-image-2", "prompt": "x", "size": 1024}', "invalid_type", "size"),
