@@ -178,6 +178,14 @@ def received(seen: Seen) -> list[bytes]:
     return [pybase64.b64decode(match[1], validate=True) for match in found if match]
 
 
+def texts(seen: Seen) -> list[str]:
+    """The texts in a request."""
+    kind = seen.headers.get("Content-Type", "")
+    if kind.startswith("multipart/form-data"):
+        return [part.data.decode() for part in form(kind, seen.body) if part.filename is None]
+    return list(strings(msgspec.json.decode(seen.body)))
+
+
 def strings(value: Any) -> Iterator[str]:
     """Every string in a JSON value."""
     if isinstance(value, str):

@@ -172,6 +172,7 @@ FAULTS: dict[str, tuple[str, int | None, str | None, str | None]] = {
     "no picture": ("BadRequestError", 400, "invalid_image_file", "image"),
     "stream breaks": ("APIError", None, "server_error", None),
     "wrong key": ("AuthenticationError", 401, "invalid_api_key", None),
+    "wrong key with a large upload": ("AuthenticationError", 401, "invalid_api_key", None),
     "wrong key of ours": ("AuthenticationError", 401, "provider_auth_failed", None),
     "unknown model by id": ("NotFoundError", 404, "model_not_found", "model"),
 }

@@ -19,7 +19,21 @@ from openai.types import Image, ImagesResponse
 from PIL import ImageChops
 
 from tests.server import KEY
-from tests.stage import EVERY, WIRED, Moody, Stage, decoded, hole, measured, opened, photo, received, staged, sums
+from tests.stage import (
+    EVERY,
+    WIRED,
+    Moody,
+    Stage,
+    decoded,
+    hole,
+    measured,
+    opened,
+    photo,
+    received,
+    staged,
+    sums,
+    texts,
+)
 
 every = pytest.mark.parametrize("provider", EVERY)
 wired = pytest.mark.parametrize("provider", WIRED)
@@ -180,6 +194,30 @@ def test_variation(client: OpenAI, stage: Stage, provider: str) -> None:
     assert [sums(received(seen)) for seen in stage.submits(provider)] == [sums([given])] * (provider != "demo")
 
 
+PROMPT = 'a "cat"\\ in {braces}, 図 é 🐈\r\n--boundary--\r\n\tand \x00 nothing; name="x"'
+
+
+@wired
+def test_a_prompt_arrives_as_it_is(client: OpenAI, stage: Stage, provider: str) -> None:
+    check(client.images.generate(model=generates(provider), prompt=PROMPT))
+    check(client.images.edit(model=edits(provider), prompt=PROMPT, image=photo()))
+    assert [PROMPT in texts(seen) for seen in stage.submits(provider)] == [True, True]
+
+
+async def test_many_at_once(stage: Stage) -> None:
+    """Nobody gets what another asked for."""
+    sizes = [(1024 + 16 * each, 1024) for each in range(20)]
+    async with async_client(stage) as client:
+        responses = await asyncio.gather(
+            *(
+                client.images.generate(model=generates(name), prompt="a cat", size=f"{width}x{height}")
+                for width, height in sizes
+                for name in ("openai", "azure")
+            )
+        )
+    assert [check(each)[0].size for each in responses] == [size for size in sizes for _ in range(2)]
+
+
 @pytest.mark.parametrize("word", ["png", "jpeg", "webp"])
 def test_every_format_of_one_that_makes_another(client: OpenAI, stage: Stage, word: str) -> None:
     given: dict[str, Any] = {"output_format": word}
@@ -220,6 +258,7 @@ def previews_of(provider: str) -> int | None:
 @every
 def test_stream_a_generation(streamer: OpenAI, stage: Stage, provider: str) -> None:
     with streamer.images.generate(model=generates(provider), prompt="a cat", stream=True, partial_images=2) as stream:
+        assert stream.response.headers["x-request-id"].startswith("req_")
         events = list(stream)
     check_events("image_generation", events, previews_of(provider))
 
@@ -319,6 +358,15 @@ def test_emptiness_is_no_success(stage: Stage, provider: str) -> None:
     assert caught.value.type == "server_error"
     assert len(sent) == 1
     assert len(stage.submits(provider)) == 2
+
+
+def test_a_wrong_key_with_a_large_upload(stage: Stage) -> None:
+    """Refused before the body is read; the client hears why all the same."""
+    sent: list[Any] = []
+    with client_of(stage, "nobody", 2, sent) as stranger, pytest.raises(openai.AuthenticationError) as caught:
+        stranger.images.edit(model=edits("openai"), prompt="a cat", image=b"\0" * (40 << 20))
+    assert caught.value.code == "invalid_api_key"
+    assert len(sent) == 1
 
 
 def test_a_wrong_key_of_the_client(stage: Stage) -> None:

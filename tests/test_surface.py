@@ -75,6 +75,7 @@ BODIES: list[tuple[str, bytes, str | None, str | None]] = [
     ("half", b'{"model": "openai/gpt-image-2", "prompt": "a c', None, None),
     ("words", b"draw a cat", None, None),
     ("not UTF-8", b'{"model": "openai/gpt-image-2", "prompt": "\xff\xfe"}', None, None),
+    ("half a letter", b'{"model": "openai/gpt-image-2", "prompt": "\\ud800"}', None, None),
     ("deep", b"[" * 100_000, None, None),
     ("deep member", b'{"prompt": "x", "metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None, None),
     ("list", b"[]", "invalid_type", None),

@@ -120,6 +120,10 @@ const faults = {
     collected(client.images.generate({ model: MODEL, prompt: "fail midway", stream: true, partial_images: 2 })),
   "wrong key": () =>
     new OpenAI({ baseURL: BASE_URL, apiKey: "sk-nobody-knows-this" }).images.generate({ model: MODEL, prompt: "a cat" }),
+  "wrong key with a large upload": async () =>
+    new OpenAI({ baseURL: BASE_URL, apiKey: "nobody", maxRetries: 0 }).images.edit({
+      model: MODEL, prompt: "a cat", image: await toFile(Buffer.alloc(40 << 20), "a.png"),
+    }),
   "wrong key of ours": () => client.images.generate({ model: "wrong-openai/gpt-image-2", prompt: "a cat" }),
   "unknown model by id": () => client.models.retrieve("nobody/gpt-image-2"),
 };
