@@ -24,7 +24,7 @@ def allowed(request: Request[None, None, State]) -> tuple[Gateway, Key]:
     return gateway, key
 
 
-@get("/v1/models")
+@get(["/v1/models", "/openai/v1/models", "/openai/models"])
 async def models(request: Request[None, None, State]) -> Answer:
     """All models and aliases that this key may use."""
     gateway, key = allowed(request)
@@ -32,7 +32,7 @@ async def models(request: Request[None, None, State]) -> Answer:
     return Answer(200, [msgspec.json.encode({"object": "list", "data": data})], {})
 
 
-@get("/v1/models/{model:path}")
+@get(["/v1/models/{model:path}", "/openai/v1/models/{model:path}", "/openai/models/{model:path}"])
 async def model(request: Request[None, None, State], model: str) -> Answer:
     """One model or alias."""
     gateway, key = allowed(request)
