@@ -6,7 +6,7 @@ from importlib import import_module
 
 from translators.base import Translator
 
-NAMES: tuple[str, ...] = ("openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo")
+NAMES: tuple[str, ...] = ("openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft")
 
 
 def load(name: str) -> Translator:
