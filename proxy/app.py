@@ -71,7 +71,8 @@ class Door:
         route = scope.get("path_template") or "other"
         took = time.monotonic() - passage.began
         method = scope["method"] if scope["method"] in METHODS else "other"
-        metrics.count("http_requests_total", route, method, str(passage.status))
+        status = passage.status or (499 if scope["state"].get("gone") else 500)
+        metrics.count("http_requests_total", route, method, str(status))
         metrics.observe("http_request_seconds", route, value=took)
         metrics.observe("http_request_bytes", route, value=passage.bytes_in)
         metrics.observe("http_response_bytes", route, value=passage.bytes_out)
@@ -83,7 +84,7 @@ class Door:
         if log.isEnabledFor(logging.INFO):
             key = scope["state"].get("key")
             fields = {
-                "request_id": passage.id, "method": method, "path": scope["path"], "status": passage.status,
+                "request_id": passage.id, "method": method, "path": scope["path"], "status": status,
                 "ms": round(took * 1000, 1), "bytes_in": passage.bytes_in, "bytes_out": passage.bytes_out,
                 "key": key.name if key else None, **scope["state"].get("told", {}),
             }  # fmt: skip

@@ -16,6 +16,7 @@ from translators.base import Blob, Fault, blob
 
 REDIRECTS = 5
 SMALL = 1 << 20  # bytes of an answer that is no picture
+BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 HEADERS = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": wire.AGENT}
 
 
@@ -82,8 +83,10 @@ def data_url(url: str) -> Blob:
         raise ValueError("a data: URL needs a comma before its data")
     if head.endswith(";base64"):
         data = text.encode("ascii")
-        tail = data[-4:]
-        pybase64.b64decode(tail, validate=True)  # the rest is checked where it is decoded
+        data += b"=" * (-len(data) % 4)
+        if data.rstrip(b"=").translate(None, BASE64):  # it may be sent on as it is, within somebody's JSON
+            raise ValueError("its base64 is broken")
+        pybase64.b64decode(data[-4:], validate=True)
         return blob(data, "base64")
     return blob(unquote_to_bytes(text))
 

@@ -23,6 +23,7 @@ from proxy.catalog import Upstream
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+V4_COMPATIBLE = ipaddress.ip_network("::/96")  # long out of use; nothing public is there
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 KEEPALIVE = 15.0  # seconds; short, since a stale connection that dies under a POST leaves its fate unknown
 READ_BUFFER = 1 << 20  # bytes that one connection may hold unread
@@ -65,6 +66,8 @@ class Allowed:
                 return self.address(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
         if any(address in network for network in self.networks):
             return True
+        if address in V4_COMPATIBLE:
+            return False
         return address.is_global and not address.is_multicast
 
 

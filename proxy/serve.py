@@ -82,6 +82,7 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
             f"Pictor serves {len(gateway.catalog.targets)} models of {', '.join(gateway.catalog.upstreams)} on http://{host}:{port}"
         )
         welcome(config, f"http://{host}:{port}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has drained
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0 if server.started else 1
@@ -134,8 +135,15 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take nothing new; let what runs finish within the drain time."""
+        """Let what runs finish within the drain time.
+
+        Meanwhile connections are still taken, so that `/ready` can say that it drains and new work is refused in words.
+        """
         self.gateway.draining = True
+        end = time.monotonic() + self.gateway.config.server.drain_seconds
+        while self.server_state.tasks and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event
+            await asyncio.sleep(0.1)
+        self.config.timeout_graceful_shutdown = max(1, int(end - time.monotonic()))
         await super().shutdown(sockets)
 
     def reload(self) -> None:
@@ -187,7 +195,8 @@ def parent(config: Config, listening: socket.socket) -> int:
                 failed += 1
                 logs.warn("a worker died", pid=process.pid, code=process.returncode)
                 time.sleep(RESTART_SECONDS)
-                workers[i] = start()
+                if not stopping:  # it may have been said during the pause
+                    workers[i] = start()
     finally:
         shutil.rmtree(shared, ignore_errors=True)
     return 0

@@ -20,6 +20,7 @@ BOUNDARY = "pictor-4f1a9c0d7e63b852"
 """The same for every form, so that what is sent can be compared byte by byte. A part that holds it is refused."""
 
 REPLY_BYTES = 512 << 20  # of one reply: pictures of 4K in base64, several of them
+UNPACKED = 256 << 10  # bytes that one step of decompression makes at most
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp"}
 
 
@@ -181,17 +182,27 @@ async def bounded(
         raise Fault("upstream", text, code="unreadable")
     size = 0
     async for received in cast("httpx.AsyncByteStream", response.stream):
-        try:
-            piece = unpack.decompress(received, most - size + 1) if unpack else received
-        except zlib.error as error:
-            raise Fault("upstream", "The provider's answer is broken: bad compression.", code="unreadable") from error
-        size += len(piece)
-        if size > most:
-            raise too_large(most)
-        if piece:
-            yield piece
+        for piece in unpacked(unpack, received) if unpack else (received,):
+            size += len(piece)
+            if size > most:
+                raise too_large(most)
+            if piece:
+                yield piece
     if unpack and size and not unpack.eof:
         raise Fault("upstream", "The provider's answer ended in the middle.", code="truncated")
+
+
+def unpacked(unpack: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
+    """What `packed` becomes, a bounded piece at a time: a few kB may stand for a gigabyte."""
+    while True:
+        try:
+            piece = unpack.decompress(packed, UNPACKED)
+        except zlib.error as error:
+            raise Fault("upstream", "The provider's answer is broken: bad compression.", code="unreadable") from error
+        yield piece
+        packed = unpack.unconsumed_tail
+        if not packed and len(piece) < UNPACKED:
+            return
 
 
 def too_large(most: int) -> Fault:

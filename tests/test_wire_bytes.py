@@ -275,6 +275,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
             nonlocal unpacked
             piece = self.inner.decompress(data, most)
             unpacked += len(piece)
+            self.unconsumed_tail = self.inner.unconsumed_tail
             return piece
 
     class Library:
@@ -294,7 +295,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Fault) as caught:
         asyncio.run(bounded())
     assert (caught.value.kind, caught.value.code) == ("upstream", "too_large")
-    assert unpacked == (1 << 20) + 1
+    assert unpacked <= (1 << 20) + wire.UNPACKED
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
 from litestar import Request, post
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec.structs import replace
 
@@ -21,11 +22,6 @@ from proxy.gateway import Gateway
 from proxy.keys import check_model
 from translators.base import Fault
 
-PATHS: Mapping[PictureOp, str] = {
-    "generate": "images/generations",
-    "edit": "images/edits",
-    "variation": "images/variations",
-}
 RESPONSES = {
     200: ResponseSpec(ImagesResponse, generate_examples=False, description="The pictures."),
     400: ResponseSpec(Envelope, generate_examples=False, description="What is wrong with the request."),
@@ -41,15 +37,25 @@ async def read(request: Request[None, None, State], op: PictureOp, gateway: Gate
         raise too_large(most)
     kind = request.headers.get("content-type", "")
     if kind.lower().startswith("multipart/form-data"):
-        return from_form(op, await parse(request.stream(), kind, Limits(body_bytes=most)))
+        return from_form(op, await parse(arriving(request), kind, Limits(body_bytes=most)))
     return from_json(op, await whole(request, most))
+
+
+async def arriving(request: Request[None, None, State]) -> AsyncIterator[bytes]:
+    """The body's pieces. That the client leaves meanwhile is no failure of the server's."""
+    try:
+        async for piece in request.stream():
+            yield piece
+    except InternalServerException as error:  # what Litestar makes of it
+        request.scope["state"]["gone"] = True
+        raise Fault("cancelled", "The client closed the connection.") from error
 
 
 async def whole(request: Request[None, None, State], most: int) -> bytes:
     """The body, at most `most` bytes of it."""
     pieces: list[bytes] = []
     size = 0
-    async for piece in request.stream():
+    async for piece in arriving(request):
         size += len(piece)
         if size > most:
             raise too_large(most)
@@ -123,9 +129,12 @@ async def watched(gateway: Gateway, work: Planned, request: Request[None, None, 
     try:
         return await draw(gateway, work)
     except asyncio.CancelledError:
-        if not request.scope["state"].get("gone"):
+        if request.scope["state"].get("gone"):
+            raise Fault("cancelled", "The client closed the connection.") from None
+        if not gateway.draining:
             raise
-        raise Fault("cancelled", "The client closed the connection.") from None
+        text = "The server was stopped before the answer came. It may be made, and charged, all the same."
+        raise Fault("overloaded", text, code="ambiguous") from None
     finally:
         timer.cancel()
         if watcher is not None:
@@ -164,7 +173,10 @@ async def edits(request: Request[None, None, State], deployment: str = "") -> An
     return await respond(request, "edit", deployment)  # type: ignore[return-value]  # either is an ASGI application
 
 
-@post("/v1/images/variations", status_code=200, responses=RESPONSES, operation_class=documented("variation"))
+@post(
+    ["/v1/images/variations", "/openai/v1/images/variations", "/openai/images/variations"],
+    status_code=200, responses=RESPONSES, operation_class=documented("variation"),
+)  # fmt: skip
 async def variations(request: Request[None, None, State]) -> Answer:
     """Make variations of a picture."""
     return await respond(request, "variation")  # type: ignore[return-value]  # either is an ASGI application
