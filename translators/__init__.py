@@ -6,7 +6,18 @@ from importlib import import_module
 
 from translators.base import Translator
 
-NAMES: tuple[str, ...] = ("openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft")
+NAMES: tuple[str, ...] = (
+    "openai",
+    "azure",
+    "gemini",
+    "vertex",
+    "volcengine",
+    "openrouter",
+    "bfl",
+    "demo",
+    "recraft",
+    "kling",
+)
 
 
 def load(name: str) -> Translator:
