@@ -7,17 +7,8 @@ from importlib import import_module
 from translators.base import Translator
 
 NAMES: tuple[str, ...] = (
-    "openai",
-    "azure",
-    "gemini",
-    "vertex",
-    "volcengine",
-    "openrouter",
-    "bfl",
-    "demo",
-    "recraft",
-    "kling",
-)
+    "openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft", "kling", "dashscope",
+)  # fmt: skip
 
 
 def load(name: str) -> Translator:
