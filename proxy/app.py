@@ -43,6 +43,13 @@ def trouble(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     )
 
 
+async def entered(request: Request[Any, Any, State]) -> None:
+    """Count a request that has found its route; `Door` counts it out again."""
+    gateway: Gateway = request.app.state.gateway
+    route = request.scope["state"]["route"] = request.scope["path_template"]
+    gateway.metrics.count("http_in_flight", route)
+
+
 class Door:
     """Around everything: the request id, OpenAI's headers, the numbers, one log line."""
 
@@ -68,6 +75,8 @@ class Door:
 
     def _count(self, passage: Passage) -> None:
         metrics, scope = self.gateway.metrics, passage.scope
+        if "route" in scope["state"]:
+            metrics.count("http_in_flight", scope["state"]["route"], by=-1)
         route = scope.get("path_template") or "other"
         took = time.monotonic() - passage.began
         method = scope["method"] if scope["method"] in METHODS else "other"
@@ -151,6 +160,7 @@ def create(gateway: Gateway) -> Door:
             images.generations, images.edits, images.variations, models.models, models.model, health.health,
             health.ready, health.metrics, outputs.output,
         ],
+        before_request=entered,
         exception_handlers={Exception: trouble},
         lifespan=[lifespan],
         logging_config=None,

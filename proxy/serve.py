@@ -78,17 +78,17 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
     gc.set_threshold(10_000, 50, 50)
     host, port = listening.getsockname()[:2]
     if FD not in os.environ:
-        logs.say(
-            f"Pictor serves {len(gateway.catalog.targets)} models of {', '.join(gateway.catalog.upstreams)} on http://{host}:{port}"
-        )
-        welcome(config, f"http://{host}:{port}")
+        served = f"{len(gateway.catalog.targets)} models of {', '.join(gateway.catalog.upstreams)}"
+        logs.say(f"Pictor serves {served} on http://{host}:{port}")
+        model = gateway.catalog.default_model or next(iter(gateway.catalog.targets), "demo/painter")
+        welcome(config, f"http://{host}:{port}", model)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has drained
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0 if server.started else 1
 
 
-def welcome(config: Config, address: str) -> None:
+def welcome(config: Config, address: str, model: str) -> None:
     """A first call, to be copied from the terminal."""
     if not sys.stdout.isatty():
         return
@@ -96,11 +96,11 @@ def welcome(config: Config, address: str) -> None:
     print(
         f"""
   curl {address}/v1/images/generations -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
-    -d '{{"model": "demo/painter", "prompt": "a lighthouse at dusk", "response_format": "url"}}'
+    -d '{{"model": "{model}", "prompt": "a lighthouse at dusk", "response_format": "url"}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{address}/v1", api_key="{key}")
-  made = client.images.generate(model="demo/painter", prompt="a lighthouse at dusk", response_format="url")
+  made = client.images.generate(model="{model}", prompt="a lighthouse at dusk", response_format="url")
   print(made.data[0].url)
 
   {address}/schema/swagger documents every call.
