@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Gateway:
         data = Path(config.data)
         self.files = Files(data / "files", secret(data))
         self.draining = False
+        self._retiring: set[asyncio.Task[None]] = set()
         self._take(config)
 
     def _take(self, config: Config) -> None:
@@ -68,12 +70,17 @@ class Gateway:
 
         Requests under way keep the engine and the connections that they began with.
         """
+        old = self.pools
+        longest = max((each.job_seconds for each in self.catalog.upstreams.values()), default=0.0)
         try:
             self._take(load(self.path, None, self.overrides))
         except Exception:
             self.metrics.count("config_reloads_total", "failed")
             raise
         self.metrics.count("config_reloads_total", "ok")
+        task = asyncio.create_task(retired(old, longest))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     @contextmanager
     def timed(self, upstream: Upstream, phase: Phase) -> Iterator[None]:
@@ -94,6 +101,16 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Let go of connections and threads."""
-        await self.pools.aclose()
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(self.pools.aclose(), *self._retiring, return_exceptions=True)
         self.pixels.close()
         self.files.close()
+
+
+async def retired(pools: Pools, seconds: float) -> None:
+    """Close the connections of an old configuration once no job of its time can be under way."""
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await pools.aclose()
