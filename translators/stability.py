@@ -464,6 +464,8 @@ def check(reply: Reply) -> None:
     if kind == "policy":
         raise Fault("policy", message, code="moderation_blocked")
     param = "prompt" if name == "invalid_language" else named(texts) if kind in {None, "invalid"} else None
+    if name == "internal_error":  # says no more than the kind does, and is the gateway's own word for its own errors
+        name = None
     if kind:
         raise Fault(kind, message, code=name, param=param, retry_after=retry_after(reply))
     by_status(reply, message, code=name, param=param)
