@@ -24,6 +24,7 @@ from proxy import logs
 from proxy.config import Config, ConfigError
 
 BACKLOG = 2048
+REST_SECONDS = 30.0  # between two looks whether memory can be given back
 RESTART_SECONDS = 1.0  # between the death of a worker and its successor
 FD = "PICTOR_FD"  # the listening socket that a worker inherits
 
@@ -111,7 +112,7 @@ def welcome(config: Config, address: str, model: str) -> None:
 
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of pictures. By default it gives back each freed chunk at once and pays the page
-    faults again for the next: on 1 MiB answers that cost a third of the throughput.
+    faults again for the next: on 1 MiB answers that cost a third of the throughput. See `Server.rest` for the end.
     """
     with contextlib.suppress(OSError, AttributeError):  # another libc
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -120,6 +121,12 @@ def keep_freed_memory() -> None:
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def give_memory_back() -> None:
+    """What `keep_freed_memory` kept."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class Server(uvicorn.Server):
@@ -132,7 +139,15 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, and listen for SIGHUP."""
         await super().startup(sockets)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.call_later(REST_SECONDS, self.rest)
+
+    def rest(self) -> None:
+        """Give memory back to the system, where nothing runs that could use it again at once."""
+        if not self.server_state.tasks:
+            give_memory_back()
+        asyncio.get_running_loop().call_later(REST_SECONDS, self.rest)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish within the drain time.
