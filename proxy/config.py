@@ -161,7 +161,10 @@ def read(
         tree = {}
     for name, given in (overrides or {}).items():
         kept = tree.get(name)
-        tree[name] = kept | given if isinstance(kept, dict) and isinstance(given, dict) else given
+        if isinstance(kept, dict) and isinstance(given, dict):
+            tree[name] = kept | given
+        elif kept is None or not isinstance(given, dict):
+            tree[name] = given  # else what the file has there is no mapping, which is told below
     written = {"providers": tree.pop("providers", None), "models": tree.pop("models", None)}
     plain.unknown(tree, plain.hints(Config), "", flaws)
     known = plain.members(Config, {name: tree[name] for name in tree if name in plain.hints(Config)}, "", flaws)

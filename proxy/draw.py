@@ -14,6 +14,7 @@ from proxy.answer import Picture, Preview, Result
 from proxy.ask import Ask, Inputs, Link, Source
 from proxy.catalog import Route, Target
 from proxy.gateway import Gateway
+from proxy.http import Refused
 from proxy.metrics import tier
 from proxy.plan import Note, Plan, plans
 from proxy.prices import cost
@@ -108,7 +109,12 @@ async def received(gateway: Gateway, source: Source) -> Media:
     limits, fetching = gateway.config.limits, gateway.config.fetch
     if isinstance(source, Link):
         bounds = {"bytes": min(fetching.max_bytes, limits.image_bytes), "seconds": fetching.seconds}
-        blob = await fetch.client_picture(gateway.pools, source.url, source.param, bounds)
+        try:
+            blob = await fetch.client_picture(gateway.pools, source.url, source.param, bounds)
+        except Fault as fault:
+            if isinstance(fault.__cause__, Refused):
+                gateway.metrics.count("fetch_refused_total", "client", "address")
+            raise
     else:
         blob = source.blob
     if blob.length > limits.image_bytes:

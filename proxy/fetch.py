@@ -122,7 +122,8 @@ async def client_picture(pools: Pools, url: str, param: str, limits: Mapping[str
     try:
         return await get(pools, url, most=int(limits["bytes"]), seconds=limits["seconds"])
     except Refused as error:
-        message = f"Error while downloading file: {error}."
+        text = f"Error while downloading file: {error}."
+        raise Fault("invalid", text, code="invalid_value", param=param) from error
     except (httpx.HTTPError, TimeoutError) as error:
         message = f"Error while downloading file: {str(error) or 'no answer in time'}."
     except Fault as fault:

@@ -10,122 +10,21 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import count
 from pathlib import Path
-from struct import pack
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
 import yaml
-from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.http import Allowed, GuardedResolver, Refused
-from tests.fakes.base import Fake, picture, running
+from tests.fakes.base import Fake, running
+from tests.lab import MIB, PNG, TEXT, Lab, bomb, error, fresh, generate, lab, post, total, wait
 from tests.server import CLEAN, KEY, ROOT, Server, free_port, serving, stop, wait_ready
-from tests.sockets import left, until
-
-PNG = picture((16, 16))
-TEXT = base64.b64encode(PNG).decode()
-MIB = 1 << 20
-
-
-# The upstream and the server that most tests share
-
-
-@dataclass
-class Lab(Fake):
-    """An OpenAI-like server that does what the prompt says; and files, for whoever fetches them."""
-
-    name: ClassVar[str] = "lab"
-    generates: ClassVar[str] = "painter"
-
-    go: threading.Event = field(default_factory=threading.Event)  # lets the slow ones end
-    gone: int = 0  # clients that left before their answer
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/v1/images/{op}", self.make),
-            web.get("/redirect", self.redirect),
-            web.get("/{name:.*}", self.file),
-        ]
-
-    async def make(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        found = re.search(rb'name="prompt"\r\n\r\n(.*?)\r\n', body) if body.startswith(b"--") else None
-        word, _, rest = (found[1].decode() if found else str(json.loads(body)["prompt"])).partition(" ")
-        match word:
-            case "slow":
-                await until(lambda: self.go.is_set() or left(request))
-                self.gone += left(request)
-            case "cut":
-                return await cut_off(request)
-            case "say":
-                return web.Response(text=rest, content_type="application/json")
-            case "bomb":
-                return made(base64.b64encode(bomb()).decode())
-            case "packed":
-                packed = zlib.compress(bytes(600 * MIB), 1)
-                headers = {"Content-Encoding": "deflate"}
-                return web.Response(body=packed, headers=headers, content_type="application/json")
-        return made(TEXT)
-
-    async def redirect(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(status=302, headers={"Location": request.query["to"]})
-
-    async def file(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(body=PNG)
-
-    @property
-    def made(self) -> list[str]:
-        """The paths of the making calls so far."""
-        return [each.path for each in self.seen if each.method == "POST"]
-
-
-def made(text: str) -> web.Response:
-    return web.json_response({"created": 1, "data": [{"b64_json": text}]})
-
-
-async def cut_off(request: web.Request) -> web.StreamResponse:
-    """Half of a 16 MB answer, then a crash."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(16 * MIB)})
-    await response.prepare(request)
-    await response.write(b'{"data":[{"b64_json":"' + TEXT.rstrip("=").encode())
-    for _ in range(8):
-        await response.write(b"A" * MIB)
-    assert request.transport
-    request.transport.abort()
-    return response
-
-
-@lru_cache(1)
-def bomb(width: int = 20_000, height: int = 12_000) -> bytes:
-    """A PNG of 240 megapixels in 233 kB."""
-    packer = zlib.compressobj(9)
-    data = b"".join(packer.compress(bytes(width + 1)) for _ in range(height)) + packer.flush()
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return pack(">I", len(body)) + name + body + pack(">I", zlib.crc32(name + body))
-
-    head = pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def lab(fake: Fake, **more: Any) -> dict[str, Any]:
-    """The configuration of a provider at `fake`."""
-    painter: dict[str, Any] = {"ops": ["generate", "edit", "variation"], "max_images": 16}
-    models = {"hurried": {**painter, "timeouts": {"job": 1}}, "streamer": {**painter, "streams": True}}
-    return {"translator": "openai", "base_url": f"{fake.url}/v1", "models": models, **more}
 
 
 @pytest.fixture(scope="module")
@@ -142,53 +41,6 @@ def server(upstream: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     bounds: dict[str, Any] = {"fetch": {"allow": []}, "limits": {"body_bytes": "50MB"}}
     with serving(folder, {"lab": lab(upstream)}, **bounds) as running_server:
         yield running_server
-
-
-def post(server: Server, path: str = "images/generations", **how: Any) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {KEY}", **how.pop("headers", {})}
-    return httpx.post(f"{server.base_url}/{path}", headers=headers, timeout=30, trust_env=False, **how)
-
-
-NAMES = count(1)
-
-
-def fresh() -> str:
-    """A model that no test has used: what breaks one breaks no other."""
-    return f"lab/painter-{next(NAMES)}"
-
-
-def generate(server: Server, prompt: str, model: str | None = None, **more: Any) -> httpx.Response:
-    return post(server, json={"model": model or fresh(), "prompt": prompt, **more})
-
-
-def error(response: httpx.Response, status: int) -> dict[str, Any]:
-    """The envelope, which is whole whatever happened."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"]
-    found: dict[str, Any] = response.json()["error"]
-    assert found.keys() == {"message", "type", "param", "code"}
-    assert found["message"]
-    return found
-
-
-def total(server: Server, name: str, **labels: str) -> float:
-    """The sum of a metric's values that bear these labels."""
-    text = httpx.get(f"{server.address}/metrics", trust_env=False).text
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == f"pictor_{name}" and labels.items() <= sample.labels.items()
-    )
-
-
-def wait(true: Callable[[], object], seconds: float = 10) -> None:
-    """Returns when `true` is so; fails where it does not become so."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.01)
 
 
 def memory(server: Server) -> int:
@@ -478,7 +330,8 @@ def test_a_client_that_leaves_within_its_upload(server: Server, upstream: Lab, k
     calls, lines = len(upstream.made), len(server.lines())
     with opened(server) as connection:
         connection.sendall(head("images/edits", kind, "Content-Length: 1000000") + (PART if kind == FORM else b"{"))
-        wait(lambda: total(server, "http_in_flight", route="/v1/images/edits") or True)
+        wait(lambda: total(server, "http_in_flight", route="/v1/images/edits") == 1)
+    wait(lambda: total(server, "http_in_flight", route="/v1/images/edits") == 0)
     wait(lambda: [line for line in logged(server)[lines:] if line.get("path") == "/v1/images/edits"])
     (line,) = [line for line in logged(server)[lines:] if line.get("path") == "/v1/images/edits"]
     assert line["status"] == 499
