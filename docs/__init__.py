@@ -1,0 +1,1 @@
+"""What is written about Pictor, and what writes the tables in it."""

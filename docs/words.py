@@ -1,0 +1,246 @@
+"""What the tables say that no struct says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy.config import (
+    Alias,
+    AliasTarget,
+    Auth,
+    Config,
+    Fetch,
+    Files,
+    Key,
+    Limits,
+    Log,
+    Metrics,
+    Prices,
+    Server,
+)
+from proxy.providers import Model, Provider, Timeouts
+from translators.base import FaultKind
+
+More = Mapping[str, tuple[str, str, str]]
+
+SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], frozenset[str], More], ...] = (
+    (
+        "Top level", "The sections below are mappings of the same names.", Config,
+        frozenset(Config.__struct_fields__) - {"data", "default_model"}, {},
+    ),
+    ("server", "Where Pictor listens.", Server, frozenset(), {}),
+    ("auth", "Who may call.", Auth, frozenset(), {}),
+    ("auth.keys[]", "One client each.", Key, frozenset(), {}),
+    ("metrics", "Who may read `/metrics`, which shows what is spent.", Metrics, frozenset(), {}),
+    ("files", "Made pictures that are answered as links.", Files, frozenset(), {}),
+    ("fetch", "Pictures that a client names by address.", Fetch, frozenset(), {}),
+    ("limits", "What one request may bring. A model's own limits hold beside these.", Limits, frozenset(), {}),
+    ("prices", "How prices become US dollars.", Prices, frozenset(), {}),
+    ("log", "What is written to standard error.", Log, frozenset(), {}),
+    (
+        "providers.NAME",
+        "One provider. The settings of its own and the names of its credentials stand beside these: see "
+        "[providers](providers/README.md). A provider whose variable is set in the environment needs no entry.",
+        Provider, frozenset({"logins", "site", "off"}),
+        {
+            "enabled": ("true or false", "`true`", "Whether it is served."),
+            "api_key": ("text or `file:/path`", "from the environment", "Its credential, where it takes keys."),
+            "keys": (
+                "list of mappings", "–",
+                "Several credentials, which share the load: `[{api_key: …}, {api_key: …}]`. Instead of one beside it.",
+            ),
+        },
+    ),
+    (
+        "providers.NAME.timeouts", "How long to wait. A model may have others, under its own `timeouts`.",
+        Timeouts, frozenset(), {},
+    ),
+    (
+        "providers.NAME.models.MODEL",
+        "What is different from what is known of a model, or what a model is that no release knows. Every one of the "
+        "[capabilities](#capabilities) may stand beside these.",
+        Model, frozenset({"caps"}), {},
+    ),
+    (
+        "models.ALIAS",
+        "A name of your own. A list of `provider/model` is short for `targets` alone. Targets whose "
+        "provider is not configured are skipped.",
+        Alias, frozenset(), {},
+    ),
+    ("models.ALIAS.targets[]", "One place where an alias leads.", AliasTarget, frozenset(), {}),
+)  # fmt: skip
+"""Path, introduction, struct, fields that do not stand in the file, and settings that are no fields."""
+
+MEANINGS: Mapping[tuple[str, str], str] = {
+    ("Config", "data"): "The folder of made pictures and of the secret that signs links to them.",
+    ("Server", "host"): "The address to listen on.",
+    ("Key", "name"): "For the log.",
+    ("Key", "key"): "What the client sends. An empty one counts as absent.",
+    ("Key", "admin"): "Whether it may read `/metrics`.",
+    ("Auth", "keys"): "The clients' keys, a mapping each.",
+    (
+        "Auth",
+        "mode",
+    ): "`keys`: clients need one of `keys`. `open`: nobody needs one. `auto`: `keys` where there is one, else `open`.",
+    ("Auth", "open_anywhere"): "Has to be true beside `mode: open` where `server.host` is no loopback address.",
+    ("Key", "models"): "Patterns of the names that it may ask for: `demo/*`, `dall-e-?`.",
+    ("Files", "retention"): "How long they are kept; null: for ever.",
+    ("Files", "hosting"): "`passthrough`: an answer with `url` may hold the provider's own link, which dies when the "
+    "provider wants. `store`: the picture is fetched and kept here.",
+    ("Fetch", "max_bytes"): "Of one picture.",
+    ("Fetch", "seconds"): "For one picture, redirects included.",
+    ("Limits", "body_bytes"): "Of the whole request.",
+    ("Limits", "image_bytes"): "Of one picture.",
+    ("Limits", "images"): "Pictures in one request; never more than 16.",
+    ("Alias", "targets"): "Where it leads, in order.",
+    ("Alias", "fallback_on"): "After which [kinds of fault](errors.md) the next target is tried. null: after "
+    "`overloaded`, `rate`, `timeout`, `upstream`, `empty`, `auth`, `permission`, `quota`, `missing`.",
+    ("Alias", "hosting"): "As in `files`, for this alias; null: the same as there.",
+    ("AliasTarget", "model"): "`provider/model`.",
+    ("Prices", "usd_per_cny"): "US dollars for one yuan. null: what is priced in CNY has no known cost.",
+    ("Log", "level"): "The least that is written.",
+    ("Log", "format"): "One JSON object a line, or text for a terminal.",
+    ("Provider", "translator"): "Which provider's API it speaks. Default: the one of the same name.",
+    ("Provider", "region"): "Where the provider has several. Default: the first that its page names.",
+    ("Provider", "timeouts"): "See below.",
+    ("Provider", "models"): "See below.",
+    ("Provider", "concurrency"): "Jobs at once, in each worker; 0: no bound.",
+    ("Timeouts", "connect"): "Until there is a connection.",
+    ("Model", "timeouts"): "Those that differ from the provider's.",
+    ("Caps", "ops"): "What it does: `generate`, `edit`, `variation`.",
+    ("Caps", "prompt_chars"): "Of the longest prompt; 0: it reads none.",
+    ("Caps", "sizes"): "A closed list of sizes, such as `1024x1024`.",
+    ("Caps", "free"): "Any size within bounds: `step`, `pixels`, `edge`, `ratio`.",
+    ("Caps", "ratios"): "Aspect ratios that can be asked for; the provider picks the pixels.",
+    ("Caps", "resolutions"): "Ascending, in the model's spelling: 512, 1K, 1.5K, 2K, 4K.",
+    ("Caps", "pixels_of"): "What the provider makes of a ratio and a resolution, where that is known: "
+    '`"16:9@2K": [2752, 1536]`.',
+    ("Caps", "input_bytes"): "Bytes of one picture that it takes.",
+    ("Caps", "input_pixels"): "Width x height of one picture that it takes; 0: no bound.",
+    ("Caps", "input_edge"): "Least and most of either edge of a picture that it takes; 0: no bound.",
+    ("Caps", "formats"): "Output formats that can be asked for, best first. Empty: it gives what it gives.",
+    ("Caps", "qualities"): "Values of `quality`, ascending.",
+    ("Caps", "backgrounds"): "Values of `background`: `transparent`, `opaque`, `auto`.",
+    ("Caps", "streams"): "Whether it sends real events.",
+    ("Caps", "params"): "Further fields that it takes: `seed`, `steps`, `user` …. `input_fidelity` is `fidelity` here.",
+    ("Caps", "options"): "Names in `provider_options`; `*` for any.",
+    ("Caps", "ends"): "The day of its shutdown, such as 2026-12-01.",
+    ("Caps", "auto_size"): "Whether the size may be left out.",
+    ("Caps", "mask"): "Whether it takes a mask, and which part of it is edited.",
+    ("Caps", "markup"): "Whether it takes OpenAI's `markup` picture.",
+    ("Caps", "inputs"): "How it takes pictures. `url` needs `server.public_url`.",
+    ("Caps", "input_types"): "Of the pictures that it takes; others are converted.",
+    ("Caps", "compression"): "Whether it takes `output_compression`.",
+    ("Caps", "prices"): "Price rules; all that fit are added up.",
+}
+"""Struct and field -> its meaning, where its comment says none or is written for another reader."""
+
+FAULTS: Mapping[FaultKind, str] = {
+    "invalid": "`invalid`: the request",
+    "policy": "`policy`: its content was refused",
+    "missing": "`missing`: no such path, file or task",
+    "auth": "`auth`: no good key, the client's or the gateway's",
+    "permission": "`permission`: the key may not do this",
+    "quota": "`quota`: the provider account's money or allowance is used up",
+    "rate": "`rate`: the provider's rate limit",
+    "overloaded": "`overloaded`: the provider, or this server, has no room now",
+    "upstream": "`upstream`: the provider failed, or answered what cannot be read",
+    "empty": "`empty`: the provider reported success without a picture",
+    "timeout": "`timeout`: no answer in time",
+    "cancelled": "`cancelled`: the client closed the connection",
+}
+
+CODES: Mapping[str, tuple[FaultKind, str]] = {
+    "admin_key_required": (
+        "permission",
+        "`/metrics` was asked for from another machine with a key that is not `admin`.",
+    ),
+    "ambiguous": ("upstream", "The provider's answer was lost. The picture may have been made and charged."),
+    "array_above_max_length": ("invalid", "Too many items, such as more pictures than the model takes."),
+    "array_below_min_length": ("invalid", "Too few items."),
+    "breaker_open": ("overloaded", "The model failed five times in a row and rests for 30 seconds."),
+    "deadline_exceeded": ("timeout", "The job took longer than the provider's `timeouts.job`."),
+    "download_failed": ("upstream", "The made picture could not be downloaded from the provider."),
+    "draining": ("overloaded", "The server is stopping and takes no new work."),
+    "duplicate_parameter": ("invalid", "A form names a field twice."),
+    "empty_array": ("invalid", "A list without items."),
+    "empty_string": ("invalid", "A text without characters."),
+    "foreign_host": ("upstream", "The provider named an address that is not fetched or asked."),
+    "image_too_large": ("invalid", "A picture cannot be brought within the model's limits."),
+    "image_too_small": ("invalid", "A picture has fewer pixels than the model needs."),
+    "internal_error": ("upstream", "A fault of Pictor's own. It is in the log under the request id."),
+    "invalid_api_key": ("auth", "The key is not known."),
+    "invalid_image_file": ("invalid", "A picture cannot be read, or is too large."),
+    "invalid_mask_image_format": (
+        "invalid",
+        "The mask has another size than the first picture, or no transparent pixel.",
+    ),
+    "invalid_signature": ("permission", "A link to a made picture was changed."),
+    "invalid_type": ("invalid", "A value of another type."),
+    "invalid_value": ("invalid", "A value that cannot be. Also for `model`, where there is no such model."),
+    "link_expired": ("permission", "A link to a made picture has ended."),
+    "method_not_supported": ("invalid", "The path knows no such method."),
+    "missing_api_key": ("auth", "No key was sent."),
+    "missing_required_parameter": ("invalid", "A field is missing."),
+    "model_not_allowed": ("permission", "The client's key may not use this model."),
+    "model_not_found": ("missing", "`GET /v1/models/…` of a model that does not exist."),
+    "no_credential": ("auth", "The provider has no credential left to try."),
+    "no_image": ("empty", "The provider answered without a picture."),
+    "object_above_max_properties": ("invalid", "Too many pairs in `metadata`."),
+    "output_not_found": ("missing", "No such made picture; it may be older than `files.retention`."),
+    "provider_auth_failed": ("auth", "The provider does not accept the gateway's credential."),
+    "public_url_required": ("invalid", "The model takes pictures by address only, and `server.public_url` is not set."),
+    "request_too_large": ("invalid", "The body is larger than `limits.body_bytes`."),
+    "storage_full": ("overloaded", "The server's disk is full."),
+    "string_above_max_length": ("invalid", "A text is too long."),
+    "token_unavailable": ("upstream", "No token could be got for the provider's credential."),
+    "too_large": ("upstream", "The provider's answer is larger than is read."),
+    "truncated": ("upstream", "The provider's answer ended in the middle."),
+    "unknown_parameter": ("invalid", "A field that no request has, or an option that the model does not take."),
+    "unknown_url": ("missing", "No such path."),
+    "unreachable": ("upstream", "The provider cannot be connected to. Nothing was sent."),
+    "unreadable": ("upstream", "The provider's answer, or the picture in it, cannot be read."),
+    "unsupported_content_type": ("invalid", "The body's content type is not one that this call reads."),
+    "unsupported_file_mimetype": ("invalid", "A file that is no picture of a kind that can be read."),
+    "unsupported_parameter": ("invalid", "With `x-pictor-strict`: a field that the model would not have honoured."),
+    "unsupported_size": ("invalid", "The picture cannot be written in this format at its size."),
+}
+"""Code -> the kind of fault that it comes with, and its meaning."""
+
+LABELS: Mapping[str, str] = {
+    "route": "a route template such as `/v1/images/generations`; `other` for unknown paths",
+    "method": "an HTTP method, or `other`",
+    "status": "the HTTP status",
+    "op": "`generate`, `edit`, `variation`",
+    "provider": "a configured provider's name, or `other`",
+    "model": "a provider's own model id, or `other`",
+    "outcome": "`ok`; `partial`: some of `n` are missing; else the [kind of fault](errors.md)",
+    "phase": "`queue`, `submit`, `wait`, `download`, `convert`, `store`",
+    "tier": "`1k`: up to 1.5 megapixels; `2k`: up to 6; `4k`: more",
+    "direction": "`in`, `out`",
+    "modality": "`text`, `image`",
+    "reason": "the kind of fault; of `auth_failures_total` `missing_api_key`, `invalid_api_key`, or `provider` for the "
+    "gateway's own credential; of `fetch_refused_total` `address`: it is not public",
+    "call": "`submit`, `poll`, `fetch`",
+    "result": "of a call: `2xx`, `3xx`, `4xx`, `429`, `5xx`, `timeout`, `reset`, `ambiguous`; "
+    "of a reload: `ok`, `failed`",
+    "alias": "an alias of the configuration, `none` where the client named a model, or `other`",
+    "target": "`provider/model`, or `other`",
+    "param": "a field of the request, or `other`",
+    "action": "`converted`, `noted`, `refused`",
+    "source": "who named the address: `provider`",
+    "backend": "`local`",
+    "metric": "the metric whose labels were too many",
+    "version": "Pictor's version",
+    "python": "Python's version",
+}
+
+FIELDS: Mapping[str, str] = {
+    "image_urls": "Pictures by http(s) or `data:` address, at most 16. On a generation they are references, as on "
+    "an edit without a mask.",
+    "metadata": "Up to 16 pairs of your own. Accepted; not sent to the provider.",
+    "provider_options": "The provider's own parameters by their own names, either flat or keyed by provider: "
+    '`{"bfl": {"safety_tolerance": 2}}`. Only those that the model takes.',
+}

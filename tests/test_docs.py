@@ -1,0 +1,225 @@
+"""What is written about Pictor: no table is stale, no link is dead, and what a reader may copy works."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from PIL import Image
+
+from docs import generate
+from docs.declared import comments
+from docs.words import CODES, FAULTS, FIELDS, LABELS, MEANINGS, SECTIONS
+from proxy import __version__, catalog, config, errors, metrics, plain
+from proxy.ask import JsonEdit, Variation
+from tests.server import ROOT, Server, serving
+from translators.base import Caps
+
+README = ROOT / "README.md"
+PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, kind: str) -> list[str]:
+    """The fenced blocks of that language."""
+    return [match["text"] for match in BLOCK.finditer(path.read_text()) if match["kind"] == kind]
+
+
+# ---- generated parts
+
+
+def test_generated_parts_are_current() -> None:
+    stale = generate.stale(ROOT)
+    assert not stale, f"run `python -m docs.generate`: {', '.join(map(named, stale))} say what no longer holds"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    for page in generate.wanted():
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / page, tmp_path / page)
+    return tmp_path
+
+
+def generated(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "docs.generate", "--root", str(root), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_stale_page_is_named_and_written_anew(copied: Path) -> None:
+    page = copied / "docs/metrics.md"
+    page.write_text(page.read_text().replace("pictor_jobs_total` | counter", "pictor_jobs_total` | gauge"))
+    (copied / "docs/providers/demo.md").unlink()
+    checked = generated(copied, "--check")
+    assert checked.returncode == 1
+    assert {"stale: docs/metrics.md", "stale: docs/providers/demo.md"} <= {*checked.stdout.splitlines()}
+    assert generated(copied).returncode == 0
+    assert page.read_text() == (ROOT / "docs/metrics.md").read_text()
+    assert "`painter`" in (copied / "docs/providers/demo.md").read_text()
+    assert generated(copied, "--check").returncode == 0
+
+
+def test_a_page_without_its_markers_is_refused(copied: Path) -> None:
+    page = copied / "docs/errors.md"
+    page.write_text(page.read_text().replace("<!-- begin codes -->", ""))
+    checked = generated(copied, "--check")
+    assert checked.returncode == 1
+    assert "docs/errors.md: expected markers for codes, errors, found errors" in checked.stderr
+
+
+STRUCTS: list[type[msgspec.Struct]] = [*(section[2] for section in SECTIONS), Caps]
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: str(struct.__name__))
+def test_every_setting_has_a_meaning(struct: type[msgspec.Struct]) -> None:
+    hidden = next((section[3] for section in SECTIONS if section[2] is struct), frozenset())
+    said = comments(struct)
+    fields = set(plain.hints(struct)) - hidden
+    assert not [name for name in fields if not said.get(name) and not MEANINGS.get((struct.__name__, name))]
+
+
+def test_no_meaning_is_left_over() -> None:
+    known = {(struct.__name__, name) for struct in STRUCTS for name in plain.hints(struct)}
+    assert MEANINGS.keys() <= known
+    assert LABELS.keys() == {label for row in metrics.TABLE for label in row.labels}
+    assert FAULTS.keys() == errors.BY_KIND.keys()
+    assert {*FIELDS} <= {*Variation.__struct_fields__} <= {*JsonEdit.__struct_fields__}
+
+
+def test_every_code_of_our_own_is_listed() -> None:
+    written = {
+        code for path in (ROOT / "proxy").rglob("*.py") for code in re.findall(r'\bcode="(\w+)"', path.read_text())
+    }
+    ranges = {f"{kind}_{side}_value" for kind in ("integer", "decimal") for side in ("below_min", "above_max")}
+    assert written - ranges <= CODES.keys(), "add them to docs/words.py"
+
+
+# ---- prose
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}, link
+
+
+def test_every_provider_page_is_reached() -> None:
+    linked = LINK.findall((ROOT / "docs/providers/README.md").read_text())
+    pages = {path.name for path in (ROOT / "docs/providers").glob("*.md")} - {"README.md"}
+    assert pages <= {*linked}
+
+
+def test_the_calls_exist(server: Server) -> None:
+    """Each that the table names; and what is ours under /v1 is in the table."""
+    text = README.read_text().partition("## Calls")[2].partition("###")[0]
+    told = {*re.findall(r"`((?:GET|POST) /[^`]*)`", text)} - {"GET /schema"}
+    paths = httpx.get(f"{server.address}/schema/openapi.json", trust_env=False).json()["paths"]
+    there = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert told <= there
+    assert {call for call in there if " /v1/" in call and not call.startswith("HEAD")} <= told
+
+
+def test_the_documentation_is_served(server: Server) -> None:
+    for path in ("/schema", "/schema/swagger", "/schema/redoc"):
+        assert httpx.get(f"{server.address}{path}", trust_env=False).status_code == 200
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert re.search(rf"^## \[{re.escape(__version__)}\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+ACCOUNT = '{"client_email": "a@b.example", "private_key": "x", "token_uri": "https://b.example", "project_id": "p"}'
+SNIPPETS = [(page, text) for page in PAGES for text in blocks(page, "yaml") if "scrape_configs" not in text]
+
+
+@pytest.mark.parametrize(("page", "text"), SNIPPETS, ids=[named(page) for page, _ in SNIPPETS])
+def test_configuration_examples_are_taken(page: Path, text: str, tmp_path: Path) -> None:
+    account = tmp_path / "service-account.json"
+    account.write_text(ACCOUNT)
+    file = tmp_path / "config.yaml"
+    file.write_text(text.replace("/run/secrets/service-account.json", str(account)))
+    env = {name: f"the value of {name}" for name in re.findall(r"\$\{(\w+)", text)}
+    read, flaws = config.read(file, env)
+    assert flaws + catalog.flaws(read) == []
+
+
+# ---- what can be copied
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As a reader has it after `make serve`: open, with the demo alone."""
+    with serving(tmp_path_factory.mktemp("readme"), auth={"mode": "open"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def size(server: Server) -> int:
+    """Of the picture that every example asks for, which is one."""
+    body = {"model": "demo/painter", "prompt": "a lighthouse at dusk"}
+    answer = httpx.post(f"{server.base_url}/images/generations", json=body, trust_env=False).json()
+    picture = b64decode(answer["data"][0]["b64_json"])
+    with Image.open(io.BytesIO(picture)) as image:
+        image.load()
+        assert image.format == "PNG"
+    return len(picture)
+
+
+def run(command: list[str], text: str, server: Server, folder: Path = ROOT) -> str:
+    """What the example prints; only the address in it is another."""
+    assert "http://127.0.0.1:8000" in text
+    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        command, input=text.replace("http://127.0.0.1:8000", server.address), cwd=folder, env=env, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+PYTHON = blocks(README, "python")
+CURL = [text for text in blocks(README, "sh") if text.startswith("curl")]
+
+
+def test_the_readme_has_every_example() -> None:
+    assert ["AzureOpenAI(" in text for text in PYTHON] == [False, True]
+    assert len(blocks(README, "js")) == len(CURL) == 1
+
+
+@pytest.mark.parametrize("text", PYTHON, ids=["openai", "azure"])
+def test_python_examples(text: str, server: Server, size: int) -> None:
+    assert run([sys.executable, "-"], text, server) == f"{size} bytes\n"
+
+
+def test_node_example(node: str, server: Server, size: int) -> None:
+    (text,) = blocks(README, "js")
+    assert run([node, "--input-type=module"], text, server, ROOT / "tests/node") == f"{size} bytes\n"
+
+
+def test_curl_example(server: Server, size: int) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is needed: install curl")
+    (text,) = CURL
+    assert run(["sh", "-s"], text, server).strip() == str(size)
