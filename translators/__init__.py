@@ -8,7 +8,7 @@ from translators.base import Translator
 
 NAMES: tuple[str, ...] = (
     "openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft", "kling", "dashscope",
-    "stability", "fal", "jimeng",
+    "stability", "fal", "jimeng", "modelscope", "siliconflow",
 )  # fmt: skip
 
 
