@@ -94,6 +94,8 @@ def measure(picture: Blob, param: str | None = None) -> Shape:
         shape = look(picture)
     except ValueError as error:
         raise unreadable(param, "its base64 is broken") from error
+    if picture.encoding == "base64" and open_ended(picture):
+        raise unreadable(param, "its base64 is broken")
     if shape is None:
         raise unreadable(param, "its first bytes are not those of a picture" if picture.size else "it is empty")
     if (shape.width and shape.height) or shape.type in {"image/svg+xml", "image/heic"}:
@@ -103,6 +105,20 @@ def measure(picture: Blob, param: str | None = None) -> Shape:
         shape.type, *image.size, alpha=image.has_transparency_data, orientation=_orientation(image),
         animated=shape.animated,
     )  # fmt: skip
+
+
+SAFE = bytes(set(range(0x20, 0x100)) - set(b'"\\'))
+"""What may stand in a JSON string as it is."""
+
+
+def open_ended(picture: Blob) -> bool:
+    """Whether its text would end the JSON string that it is sent on in, and begin another member.
+
+    Only where escapes were undone can it hold such a thing, and that joins it to one piece.
+    """
+    pieces = iter(picture.chunks)
+    first = next(pieces, b"")
+    return next(pieces, None) is None and bool(first.translate(None, SAFE))
 
 
 def typed(picture: Blob, param: str | None = None) -> Media:

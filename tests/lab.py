@@ -26,6 +26,8 @@ from tests.sockets import left, until
 PNG = picture((16, 16))
 TEXT = base64.b64encode(PNG).decode()
 MIB = 1 << 20
+NOISE = base64.b64encode(PNG + bytes(range(256)) * 60).decode().rstrip("=")
+"""Begins like a picture, and is longer than what is looked at to tell; `say` writes ten of it for `%NOISE%`."""
 
 
 FAULTS: Mapping[str, tuple[int, Mapping[str, Any]]] = {
@@ -74,7 +76,7 @@ class Lab(Fake):
             case "cut":
                 return await cut_off(request)
             case "say":
-                return web.Response(text=rest, content_type="application/json")
+                return web.Response(text=rest.replace("%NOISE%", NOISE * 10), content_type="application/json")
             case "bomb":
                 return made(base64.b64encode(bomb()).decode())
             case "packed":

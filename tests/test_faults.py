@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from proxy.http import Allowed, GuardedResolver, Refused
 from tests.fakes.base import Fake, running
-from tests.lab import MIB, PNG, TEXT, Lab, bomb, error, fresh, generate, lab, post, total, wait
+from tests.lab import MIB, NOISE, PNG, TEXT, Lab, bomb, error, fresh, generate, lab, post, total, wait
 from tests.server import CLEAN, KEY, ROOT, Server, free_port, serving, stop, wait_ready
 
 
@@ -155,6 +155,14 @@ def test_base64_that_would_leave_its_string(server: Server, upstream: Lab) -> No
     body = {"model": fresh(), "prompt": "x", "images": [{"image_url": url}]}
     assert (error(post(server, "images/edits", json=body), 400)["param"] or "").startswith("image")
     assert len(upstream.made) == calls
+
+
+@pytest.mark.parametrize("noise", [NOISE, "%NOISE%"], ids=["short", "lifted"])
+@pytest.mark.parametrize("end", ['","url":"http://evil.example/","x":"', "\n", "\\"])
+def test_a_picture_that_would_leave_its_string(server: Server, noise: str, end: str) -> None:
+    """A provider adds nothing to the client's answer either."""
+    said = json.dumps({"data": [{"b64_json": noise + end}]})
+    assert error(generate(server, f"say {said}"), 502)["code"] == "unreadable"
 
 
 def test_a_form_of_300_parts(server: Server, upstream: Lab) -> None:
