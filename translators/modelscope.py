@@ -59,10 +59,13 @@ TASK = {"X-ModelScope-Task-Type": "image_generation"}
 DRAWS: frozenset[Op] = frozenset({"generate"})
 EDITS: frozenset[Op] = frozenset({"edit", "variation"})
 
+BLOCK = 16
+"""Pipelines work in blocks of so many pixels; documented are only the bounds."""
+
 ANY = Caps(
     ops=DRAWS,
     prompt_chars=1_999,
-    free=Free(edge=(64, 2048)),
+    free=Free(step=BLOCK, edge=(64, 2048)),
     params=frozenset({"negative_prompt", "seed", "steps", "guidance", "loras"}),
 )
 """A checkpoint of the Stable Diffusion kind, and what is taken for one because nothing is known of it."""
@@ -72,12 +75,12 @@ ANY_EDIT = replace(
     max_images=1,
     input_bytes=5_000_000,  # no limit is documented; what is larger is slow
 )
-QWEN = replace(ANY, free=Free(edge=(64, 1664)))
+QWEN = replace(ANY, free=Free(step=BLOCK, edge=(64, 1664)))
 QWEN_EDIT = replace(ANY_EDIT, free=QWEN.free)
 QWEN_FUSE = replace(QWEN_EDIT, max_images=3)
-FLUX = replace(ANY, free=Free(edge=(64, 1024)))
+FLUX = replace(ANY, free=Free(step=BLOCK, edge=(64, 1024)))
 KONTEXT = replace(ANY_EDIT, free=FLUX.free)
-Z_IMAGE = replace(ANY, free=Free(edge=(512, 2048)))
+Z_IMAGE = replace(ANY, free=Free(step=BLOCK, edge=(512, 2048)))
 
 MODELS: Mapping[str, Caps] = {
     "Qwen/Qwen-Image": QWEN,

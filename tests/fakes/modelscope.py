@@ -49,7 +49,7 @@ FAMILIES = {
     r"Qwen/Qwen-Image-Edit-\d+": Family((64, 1664), (1, 3)),
     r"Tongyi-MAI/Z-Image(-Turbo)?": Family((512, 2048), kind="JPEG"),
     r".*/FLUX\.1-Kontext-[dD]ev": Family((64, 1024), (1, 1)),
-    r".*/.*flux.*": Family((64, 1024)),
+    r".*/.*flu[xs].*": Family((64, 1024)),
     r"[^/]+/sd[^/]*": Family((64, 2048)),
 }
 
