@@ -77,10 +77,6 @@ TEXTS: tuple[tuple[str, FaultKind], ...] = (
 )
 """What a message of `InvalidParameter` says that its code does not."""
 
-CANCELED = "CANCELED"
-UNKNOWN = "UNKNOWN"
-"""No such task: its number is wrong, older than a day, or another account's."""
-
 
 class Problem(msgspec.Struct, frozen=True):
     """Why there is no picture, or no answer."""
@@ -126,7 +122,7 @@ def check_task(task: Outcome, reply: Reply) -> None:
             raise fault(task, reply, final=True)
         case "CANCELED":
             raise Fault("upstream", "The task was cancelled at the provider.", code="task_canceled", final=True)
-        case "UNKNOWN":
+        case "UNKNOWN":  # its number is wrong, older than a day, or another account's
             raise Fault("missing", "The provider does not know this task.", code="task_not_found")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
@@ -178,7 +179,7 @@ def step(job: Job, reply: Reply) -> Step:
         return finished(job, output, reply)
     if not output.task_id:
         raise Fault("upstream", "The provider took the job without naming a task.", code="no_task")
-    return Wait(Call(method="GET", path=f"/tasks/{output.task_id}", repeatable=True, state="1"), SOON)
+    return Wait(Call(method="GET", path=f"/tasks/{quote(output.task_id, safe='')}", repeatable=True, state="1"), SOON)
 
 
 def uploaded(job: Job, call: Call) -> Step:
