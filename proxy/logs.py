@@ -13,6 +13,7 @@ from collections.abc import Mapping, Set
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import TextIO, TypeAlias
 from uuid import UUID
@@ -22,6 +23,7 @@ import msgspec
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that this code runs for; in each line that it writes."""
 
+SHORT = 64  # characters of a text whose search is worth remembering
 LONGEST = 8_000  # characters of one text: more than a stack needs, less than a picture
 MOST = 100  # items of one list
 DEEPEST = 5  # lists and objects within each other
@@ -153,10 +155,18 @@ def masked(text: str) -> str:
     if len(text) > LONGEST:
         cut = LONGEST // 4
         text = f"{text[:cut]}… ({len(text)} characters) …{text[-3 * cut :]}"  # a stack tells most at its end
+    return _short(text) if len(text) <= SHORT else _searched(text)
+
+
+def _searched(text: str) -> str:
     if len(text) >= 8:
         for pattern in _SECRETS:
             text = pattern.sub(_hide, text)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+_short = lru_cache(1024)(_searched)
+"""Paths, models and sizes come again and again, and the search is what a line costs most."""
 
 
 def _hide(found: re.Match[str]) -> str:
