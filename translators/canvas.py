@@ -1,6 +1,8 @@
-"""Outpainting: how a picture grows into a larger canvas."""
+"""Shapes of pictures that are sent: which ratio is theirs, how one grows into a larger canvas."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from translators.base import Fault, Size
 
@@ -16,3 +18,14 @@ def margins(picture: Size, canvas: Size, instead: str) -> tuple[int, int, int, i
         raise Fault("invalid", f"The size must be larger than the picture's own {shown}; or give {instead}.",
                     code="invalid_value", param="size")  # fmt: skip
     return wider // 2, higher // 2, wider - wider // 2, higher - higher // 2
+
+
+def nearest_ratio(picture: Size, ratios: Iterable[str]) -> str:
+    """That of `ratios` which cuts least off the picture."""
+    wanted = picture[0] / picture[1]
+
+    def off(ratio: str) -> float:
+        across, along = map(int, ratio.split(":"))
+        return max(wanted * along / across, across / along / wanted)
+
+    return min(ratios, key=off)

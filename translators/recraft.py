@@ -36,7 +36,7 @@ from translators.base import (
 )
 from translators.base import bearer as sign
 from translators.base import no_events as event
-from translators.canvas import margins
+from translators.canvas import margins, nearest_ratio
 from translators.shapes import nothing, unread
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
@@ -337,23 +337,12 @@ def measures(job: Job, tool: Tool) -> dict[str, Any]:
     if tool.path == "outpaint":
         return expanded(job)
     if tool.path == "variateImage":  # required there
-        return {"size": said(job) or shape_of(job.images[0].width, job.images[0].height)}
+        return {"size": said(job) or nearest_ratio((job.images[0].width, job.images[0].height), RATIOS)}
     return {"size": said(job)} if tool.path in {"generations", "explore"} else {}
 
 
 def said(job: Job) -> str | None:
     return "{}x{}".format(*job.size) if job.size else job.ratio
-
-
-def shape_of(width: int, height: int) -> str:
-    """The ratio nearest to the picture's own."""
-    wanted = width / height
-
-    def off(ratio: str) -> float:
-        across, along = map(int, ratio.split(":"))
-        return max(wanted * along / across, across / along / wanted)
-
-    return min(RATIOS, key=off)
 
 
 EXPANDS = ("expand_left", "expand_top", "expand_right", "expand_bottom")
