@@ -19,6 +19,7 @@ from tests.fakes.vertex import private_key, service_account, unpadded
 from tests.pictures import data, media
 from translators.base import Call, base64, body
 from translators.signing import (
+    aws_authorization,
     chained,
     jwt_hs256,
     jwt_rs256,
@@ -177,3 +178,38 @@ def test_what_is_hashed_is_what_is_sent() -> None:
     call = Call(path="/", json={"image": base64(media("photo.jpg")), "prompt": "x"})
     sent = {"image": b64encode(data("photo.jpg")).decode(), "prompt": "x"}
     assert sha256_of(body(call)) == sha256_of([json.dumps(sent, separators=(",", ":")).encode()])
+
+
+AWS = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+INVOKE = (
+    '{"taskType":"TEXT_IMAGE","textToImageParams":{"text":"a red fox"},'
+    '"imageGenerationConfig":{"numberOfImages":1,"width":1024,"height":1024}}'
+)
+ENCODED, BARE = "/model/amazon.nova-canvas-v1%3A0/invoke", "/model/amazon.nova-canvas-v1:0/invoke"
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "signature"),
+    [
+        (ENCODED, "", "49fcc3acdba02e7f7cccaa9d81d4a9e668a2c8158cd530bdb0ea6b2a93780f8c"),
+        (ENCODED, "SESSIONTOKENEXAMPLE", "77c83fd369598c7efe48b251b659fec254259ae8da91c1b36a7e0fa5bd11f47c"),
+        (BARE, "", "00c86601343c55dd0a936192267b039de2fa768bc58754ef07cbe9c20f2cbbc3"),
+        (BARE, "SESSIONTOKENEXAMPLE", "8b1b20b607141635a13b330a0d16ef3eee682fddc37d8c5945d8da1d32de94be"),
+    ],
+    ids=["encoded", "encoded-temporary", "bare", "bare-temporary"],
+)
+def test_aws_signature_is_botocores(path: str, token: str, signature: str) -> None:
+    digest = sha256_of([INVOKE.encode()])
+    assert digest == "5d4e84cfeba4a39c48ede86b5c331798ae6dad2e5480ea784f6d00593969a0b3"
+    headers = {
+        "Host": "bedrock-runtime.us-east-1.amazonaws.com",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "X-Amz-Date": "20261120T120000Z",
+        **({"X-Amz-Security-Token": token} if token else {}),
+    }
+    names = "accept;content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
+    assert aws_authorization(AWS, ("us-east-1", "bedrock"), path, headers, digest) == (
+        f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261120/us-east-1/bedrock/aws4_request, SignedHeaders={names}, "
+        f"Signature={signature}"
+    )

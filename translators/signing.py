@@ -126,3 +126,23 @@ def volcengine_authorization(
     text = f"HMAC-SHA256\n{moment}\n{'/'.join(parts)}\n{digested(canonical)}"
     signature = chained(secret.encode(), *parts, text).hex()
     return f"HMAC-SHA256 Credential={key_id}/{'/'.join(parts)}, SignedHeaders={names}, Signature={signature}"
+
+
+def aws_authorization(
+    access_key: tuple[str, str], scope: tuple[str, str], path: str, headers: Mapping[str, str], payload_hash: str
+) -> str:
+    """AWS's Signature Version 4 over a POST without query: the value of `Authorization`.
+
+    `scope` is region and service; `headers` are all that are signed, `Host` and `X-Amz-Date` among them. `path` is
+    the one that is sent, and is encoded once more: a colon as `%3A`, but `%3A` as `%253A`.
+    """
+    key_id, secret = access_key
+    plain = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
+    names = ";".join(sorted(plain))
+    lines = "".join(f"{name}:{plain[name]}\n" for name in sorted(plain))
+    moment = plain["x-amz-date"]
+    canonical = f"POST\n{quote(path, safe='/-_.~')}\n\n{lines}\n{names}\n{payload_hash}"
+    parts = (moment[:8], *scope, "aws4_request")
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{'/'.join(parts)}\n{digested(canonical)}"
+    signature = chained(f"AWS4{secret}".encode(), *parts, text).hex()
+    return f"AWS4-HMAC-SHA256 Credential={key_id}/{'/'.join(parts)}, SignedHeaders={names}, Signature={signature}"
