@@ -35,7 +35,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     name: str  # for logs and history
     key: Secret
-    admin: bool = False  # may read /metrics, and see what other keys made
+    admin: bool = False  # may read /metrics
     models: tuple[str, ...] = ("*",)  # patterns of the names that it may ask for: demo/*, dall-e-?
 
 
@@ -112,7 +112,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     server: Server = Server()
     auth: Auth = Auth()
     metrics: Metrics = Metrics()
-    data: str = "./data"  # the directory of the database and of made pictures
+    data: str = "./data"  # the directory of made pictures, and of the secret that signs their links
     files: Files = Files()
     fetch: Fetch = Fetch()
     limits: Limits = Limits()

@@ -346,7 +346,7 @@ DECISIONS: tuple[tuple[tuple[str, ...], Decide], ...] = (
 ELSEWHERE: Mapping[str, str] = {
     "op": "check_operation", "model": "the route to the target", "n": "split", "images": "decide_pictures",
     "mask": "decide_pictures", "markup": "decide_pictures", "provider_options": "decide_options",
-    "metadata": "kept with the task",
+    "metadata": "written to the log with the request",
 }  # fmt: skip
 """Fields whose decision needs more than the request and the model's abilities."""
 

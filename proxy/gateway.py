@@ -37,7 +37,7 @@ class Gateway:
         self.pixels = Pixels(bound=config.limits.image_pixels)
         self.health = Health(self.metrics)
         data = Path(config.data)
-        self.files = Files(data / "files", secret(data))
+        self.files = Files(data, secret(data))
         self.draining = False
         self._retiring: set[asyncio.Task[None]] = set()
         self._take(config)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Annotated
 from urllib.parse import unquote
 
 from litestar import Request, post
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import PathParameter
 from msgspec.structs import replace
 
 from proxy import answer
@@ -22,6 +24,7 @@ from proxy.gateway import Gateway
 from proxy.keys import check_model
 from translators.base import Fault
 
+Deployment = Annotated[str, PathParameter(description="The model, as an Azure client names it.")]
 RESPONSES = {
     200: ResponseSpec(ImagesResponse, generate_examples=False, description="The pictures."),
     400: ResponseSpec(Envelope, generate_examples=False, description="What is wrong with the request."),
@@ -83,6 +86,8 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
     work = await planned(gateway, ask, strict=strict, address=address(request, gateway))
     state = request.scope["state"]
     state["told"] = {"op": ask.op, "asked": work.route.name, "n": ask.n, "size": ask.size, "stream": ask.stream}
+    if ask.metadata:
+        state["told"]["metadata"] = ask.metadata
     if ask.stream:
         previews: asyncio.Queue[Preview] = asyncio.Queue()
 
@@ -159,7 +164,7 @@ def address(request: Request[None, None, State], gateway: Gateway) -> str:
     ],
     status_code=200, responses=RESPONSES, operation_class=documented("generate"),
 )  # fmt: skip
-async def generations(request: Request[None, None, State], deployment: str = "") -> Answer:
+async def generations(request: Request[None, None, State], deployment: Deployment = "") -> Answer:
     """Make pictures from a prompt."""
     return await respond(request, "generate", deployment)  # type: ignore[return-value]  # either is an ASGI application
 
@@ -168,7 +173,7 @@ async def generations(request: Request[None, None, State], deployment: str = "")
     ["/v1/images/edits", "/openai/deployments/{deployment:str}/images/edits", "/openai/v1/images/edits"],
     status_code=200, responses=RESPONSES, operation_class=documented("edit"),
 )  # fmt: skip
-async def edits(request: Request[None, None, State], deployment: str = "") -> Answer:
+async def edits(request: Request[None, None, State], deployment: Deployment = "") -> Answer:
     """Make pictures from a prompt and up to sixteen pictures, with a mask where the model takes one."""
     return await respond(request, "edit", deployment)  # type: ignore[return-value]  # either is an ASGI application
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Annotated
 
 import msgspec
 from litestar import Request, get
 from litestar.datastructures import State
+from litestar.params import PathParameter
 
 from proxy.answer import Answer
 from proxy.catalog import entry, listing
@@ -14,6 +16,8 @@ from proxy.config import Key
 from proxy.gateway import Gateway
 from proxy.keys import may
 from translators.base import Fault
+
+Name = Annotated[str, PathParameter(description="An alias, provider/model, or a bare id.")]
 
 
 def allowed(request: Request[None, None, State]) -> tuple[Gateway, Key]:
@@ -33,7 +37,7 @@ async def models(request: Request[None, None, State]) -> Answer:
 
 
 @get(["/v1/models/{model:path}", "/openai/v1/models/{model:path}", "/openai/models/{model:path}"])
-async def model(request: Request[None, None, State], model: str) -> Answer:
+async def model(request: Request[None, None, State], model: Name) -> Answer:
     """One model or alias."""
     gateway, key = allowed(request)
     name = model.removeprefix("/")
