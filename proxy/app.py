@@ -33,7 +33,7 @@ SWEEP = 3600.0  # seconds between two looks for stored pictures that are past th
 def trouble(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Any exception as OpenAI's envelope. What nobody foresaw goes to the log whole."""
     fault = as_fault(error, request.method, request.scope["path"])
-    if fault.code == "internal_error":
+    if fault.code == "internal_error" and fault is not error:
         log.error("unforeseen error", exc_info=error)
     request.scope["state"]["fault"] = fault
     shown = problem(fault)
