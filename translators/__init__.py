@@ -8,7 +8,8 @@ from translators.base import Translator
 
 NAMES: tuple[str, ...] = (
     "openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft", "kling", "dashscope",
-    "stability", "ideogram", "fal", "jimeng", "modelscope", "siliconflow", "together", "xai", "minimax", "zai", "bedrock", "replicate",
+    "stability", "ideogram", "fal", "jimeng", "modelscope", "siliconflow", "together", "xai", "minimax", "zai",
+    "bedrock", "replicate",
 )  # fmt: skip
 
 
