@@ -50,7 +50,7 @@ PROVIDER = Provider(
     title="fal",
     env={"api_key": "FAL_KEY"},
     settings=frozenset({"route", "priority", "store_io", "no_retry", "start_timeout", "file_seconds"}),
-    hosts=frozenset({"fal.run", "*.fal.run", "rest.fal.ai", "falrun.com", "*.falrun.com"}),
+    hosts=frozenset({"fal.run", "queue.fal.run", "rest.fal.ai", "falrun.com", "queue.falrun.com"}),
     docs="https://fal.ai/docs",
     poll_seconds=1.0,
 )
