@@ -61,7 +61,8 @@ COGVIEW_4 = Caps(
     free=Free(step=16, pixels=(0, 1 << 21), edge=(512, 2048)),
     qualities=("standard", "hd"),
     params=frozenset({"user", "watermark"}),
-    options=frozenset({"request_id", "sensitive_word_check"}),
+    # Not `request_id`: a repeated one is refused, and several pictures are several calls.
+    options=frozenset({"sensitive_word_check"}),
     prices=per_picture(0.01),
     note="Marked as made by AI, unless the account has signed for pictures without a mark.",
 )
