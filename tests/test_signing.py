@@ -23,6 +23,7 @@ from translators.signing import (
     chained,
     jwt_hs256,
     jwt_rs256,
+    liblib_signature,
     service_account_assertion,
     sha256_of,
     tc3_authorization,
@@ -213,3 +214,16 @@ def test_aws_signature_is_botocores(path: str, token: str, signature: str) -> No
         f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261120/us-east-1/bedrock/aws4_request, SignedHeaders={names}, "
         f"Signature={signature}"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "timestamp", "nonce", "signature"),
+    [
+        ("/api/generate/webui/text2img", "1725458584295", "q8NBwa2a1T", "LpXEtfaa6Bx5ih5IX-IQmE2nyhk"),
+        ("/api/generate/webui/text2img/ultra", "1790000000000", "a1B2c3D4e5", "Caa_zl-3GFuupdiV-aJNRC7mqL8"),
+        ("/api/generate/webui/status", "1790000000000", "a1B2c3D4e5", "pwUTc1hmRRKDVUKYPLEljkp11NQ"),
+        ("/api/generate/upload/signature", "1790000000000", "a1B2c3D4e5", "eNkUBmHeRtYZ0duW4FQ0shaqkzA"),
+    ],
+)
+def test_liblibs_signature(path: str, timestamp: str, nonce: str, signature: str) -> None:
+    assert liblib_signature("KppKsn7ezZxhi6lIDjbo7YyVYzanSu2d", path, timestamp, nonce) == signature

@@ -146,3 +146,9 @@ def aws_authorization(
     text = f"AWS4-HMAC-SHA256\n{moment}\n{'/'.join(parts)}\n{digested(canonical)}"
     signature = chained(f"AWS4{secret}".encode(), *parts, text).hex()
     return f"AWS4-HMAC-SHA256 Credential={key_id}/{'/'.join(parts)}, SignedHeaders={names}, Signature={signature}"
+
+
+def liblib_signature(secret_key: str, path: str, timestamp: str, nonce: str) -> str:
+    """LiblibAI's signature, in URL-safe base64: of the path alone, neither host nor query nor body."""
+    text = f"{path}&{timestamp}&{nonce}"
+    return base64url(hmac.digest(secret_key.encode(), text.encode(), "sha1"))
