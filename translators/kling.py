@@ -52,7 +52,7 @@ PROVIDER = Provider(
     title="Kling AI",
     env={"api_key": "KLINGAI_API_KEY", "access_key": "KLINGAI_ACCESS_KEY", "secret_key": "KLINGAI_SECRET_KEY"},
     regions=tuple(BASES),  # a key belongs to one site
-    docs="https://kling.ai/document-api",
+    docs="https://app.klingai.com/global/dev/document-api",
     poll_seconds=2.0,
 )
 FIRST_POLL = 1.0
