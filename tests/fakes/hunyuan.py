@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 from PIL import Image, UnidentifiedImageError
 
-from tests.fakes.base import GOOD_KEY, Fake, parsed_size, picture
+from tests.fakes.base import GOOD_KEY, Fake, Seen, parsed_size, picture
 from tests.fakes.hunyuan_bodies import (
     ACTIONS,
     HUB,
@@ -80,6 +80,10 @@ class Hunyuan(Fake):
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "secret_id": key, "secret_key": SECRET, "base_url": self.url}
+
+    def pays(self, seen: Seen) -> bool:
+        query = seen.path.endswith("/query") or seen.headers.get("X-TC-Action", "").startswith("Query")
+        return seen.method == "POST" and not query
 
     def routes(self) -> list[web.RouteDef]:
         return [

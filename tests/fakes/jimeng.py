@@ -19,7 +19,7 @@ from aiohttp import web
 from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
-from tests.fakes.base import GOOD_KEY, Fake, picture
+from tests.fakes.base import GOOD_KEY, Fake, Seen, picture
 
 SECRET = "dGVzdC1zZWNyZXQ="  # used as it is, although it looks like base64
 TOKEN = "test-session"
@@ -204,11 +204,16 @@ class Jimeng(Fake):
     fuses: ClassVar[str | None] = "jimeng_t2i_v40"
 
     tasks: dict[str, Task] = field(default_factory=dict)
+    downloads: dict[str, bytes] = field(default_factory=dict)
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
-        """Several pictures as base64, so that no address of the server's own is needed."""
-        models = {"jimeng_t2i_v40": {"inputs": "bytes"}}
-        return {"api_key": f"{key}|{SECRET}", "base_url": self.url, "models": models}
+        return {"api_key": f"{key}|{SECRET}", "base_url": self.url}
+
+    def pays(self, seen: Seen) -> bool:
+        return seen.query.get("Action") in {"CVSync2AsyncSubmitTask", "CVProcess"}
+
+    def at(self, address: str) -> bytes | None:
+        return self.downloads.get(address)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/", self.answer), web.get("/files/{name}", self.file)]
@@ -300,7 +305,8 @@ class Jimeng(Fake):
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             if answer.status != 200:
                 raise Refused(400, 50215, "the picture cannot be downloaded")
-            return await answer.read()
+            self.downloads[url] = await answer.read()
+            return self.downloads[url]
 
 
 def refusal(request: web.Request, refused: Refused) -> web.Response:
