@@ -300,7 +300,7 @@ class Run:
         except Fault as fault:
             fault.passing = True  # a token server that fails says nothing of a job that is paid
             raise
-        if secret.key:
+        if secret.key or secret.extra:
             signed = self.by.sign(signed, secret, Stamp(datetime.now(UTC), token_hex(16)))
         return await pools.of(self.upstream).handle_async_request(wire.request(call, signed, timeout))
 
