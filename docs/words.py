@@ -60,8 +60,8 @@ SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], frozenset[str], More], ...
     (
         "providers.NAME.models.MODEL",
         "What is different from what is known of a model, or what a model is that no release knows. Every one of the "
-        "[capabilities](#capabilities) may stand beside these.",
-        Model, frozenset({"caps"}), {},
+        "[capabilities](#capabilities), and each of the provider's own settings, may stand beside these.",
+        Model, frozenset({"caps", "site"}), {},
     ),
     (
         "models.ALIAS",

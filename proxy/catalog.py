@@ -217,10 +217,16 @@ def target_of(config: Config, by: Upstream, model: str, weight: float = 1.0) -> 
     caps = caps_of(given, model)
     if caps is None:
         return None
-    if (own := given.models.get(model)) and own.timeouts:
-        by = replace(by, **{f"{name}_seconds": seconds for name, seconds in own.timeouts.items()})
+    if (own := given.models.get(model)) and (own.timeouts or own.site):
+        seconds = {f"{name}_seconds": seconds for name, seconds in own.timeouts.items()}
+        by = replace(by, site=site_of(given, own), **seconds)
     priced = replace(caps, prices=prices.settled(caps, config.prices.usd_per_cny))
     return Target(by, model, priced, weight)
+
+
+def site_of(given: Provider, own: providers.Model | None) -> Mapping[str, str]:
+    """The settings that hold for a model."""
+    return {**given.site, **own.site} if own and own.site else given.site
 
 
 def caps_of(given: Provider, model: str) -> Caps | None:
@@ -229,7 +235,10 @@ def caps_of(given: Provider, model: str) -> Caps | None:
         return None
     translator = translators.load(given.translator)
     own = given.models.get(model)
-    declared = providers.stranger(translator) if given.base_url else None
+    try:
+        declared = providers.taken_for(translator, site_of(given, own)) if given.base_url else None
+    except Fault:  # `flaws` says what is wrong
+        return None
     known = translator.caps(own.like if own and own.like else model) or declared
     if not own:
         return known
@@ -241,7 +250,7 @@ def caps_of(given: Provider, model: str) -> Caps | None:
 def listed_targets(config: Config, by: Upstream) -> Iterator[Target]:
     """The models that are shown. Of a server of one's own, only those that the configuration names."""
     given = config.providers[by.name]
-    elsewhere = given.base_url and by.name != given.translator and providers.stranger(by.translator)
+    elsewhere = given.base_url and by.name != given.translator and providers.strange(by.translator)
     names = dict.fromkeys(given.models_only or ([] if elsewhere else by.translator.MODELS))
     for model in names | dict.fromkeys(given.models):
         hidden = model in given.models and given.models[model].hidden
@@ -263,22 +272,41 @@ def alias_route(config: Config, name: str, given: Alias, upstreams: Mapping[str,
 
 def flaws(config: Config) -> list[str]:
     """What is wrong with the models that the configuration names, each with its path."""
-    found: list[str] = []
-    for name, given in config.providers.items():
-        for model, own in given.models.items():
-            path = f"providers.{name}.models.{model}"
-            if own.like and translators.load(given.translator).caps(own.like) is None:
-                found.append(f"{path}.like: {name} has no model {own.like}")
-            elif given.models_only is None and caps_of(given, model) is None:
-                found.append(f"{path}.ops: required, as no release knows this model")
-        for index, model in enumerate(given.models_only or ()):
-            if caps_of(given, model) is None:
-                found.append(f"providers.{name}.models_only[{index}]: {name} has no model {model}")
+    found = [flaw for name, given in config.providers.items() for flaw in provider_flaws(name, given)]
     for name, alias in config.models.items():
         found += alias_flaws(config, name, alias)
     if config.default_model and not found and not leads_somewhere(config, config.default_model):
         found.append(f"default_model: {config.default_model} is neither an alias nor a provider/model that can be")
     return found
+
+
+def provider_flaws(name: str, given: Provider) -> Iterator[str]:
+    """Models that cannot be."""
+    if fault := wrong_setting(given):
+        yield f"providers.{name}.{fault.param}: {fault.message}"
+    for model, own in given.models.items():
+        path = f"providers.{name}.models.{model}"
+        if fault := wrong_setting(given, own):
+            yield f"{path}.{fault.param}: {fault.message}"
+        elif own.like and translators.load(given.translator).caps(own.like) is None:
+            yield f"{path}.like: {name} has no model {own.like}"
+        elif given.models_only is None and caps_of(given, model) is None:
+            yield f"{path}.ops: required, as no release knows this model"
+    for index, model in enumerate(given.models_only or ()):
+        if caps_of(given, model) is None:
+            yield f"providers.{name}.models_only[{index}]: {name} has no model {model}"
+
+
+def wrong_setting(given: Provider, own: providers.Model | None = None) -> Fault | None:
+    """What is wrong with the settings of a model, or with those that all share; said where they stand."""
+    try:
+        if given.base_url:
+            providers.taken_for(translators.load(given.translator), site_of(given, own))
+    except Fault as fault:
+        shared = fault.param in given.site
+        if shared if own is None else fault.param in own.site or not shared:
+            return fault
+    return None
 
 
 def alias_flaws(config: Config, name: str, alias: Alias) -> Iterator[str]:

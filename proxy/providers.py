@@ -27,11 +27,12 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the configuration says of one model. Every field of `Caps` may stand beside these."""
+    """What the configuration says of one model. Every field of `Caps` and the settings may stand beside these."""
 
     like: str | None = None  # the model of the same provider whose capabilities it starts from
     hidden: bool = False  # served, but not listed
     timeouts: Mapping[str, float] = {}  # those of `Timeouts` that differ from the provider's
+    site: Mapping[str, str] = {}  # those of the provider's settings that differ for it
     caps: Mapping[str, Any] = {}  # those fields of `Caps` that differ from what is known
 
 
@@ -178,7 +179,7 @@ def credentials(
         return logins, ""
     if missing := next(filter(None, (each for each in made if isinstance(each, str))), None):
         return (), missing
-    if len(flaws) == before and entry.get("base_url") and stranger(translator):
+    if len(flaws) == before and entry.get("base_url") and strange(translator):
         return (Login(Secret("")),), ""  # a server of one's own that asks for none
     usual = name in translators.NAMES and translators.load(name) is translator  # then its variables may be set one day
     if len(flaws) == before and not usual:
@@ -186,18 +187,33 @@ def credentials(
     return (), wanted(translator)
 
 
-def stranger(translator: Translator) -> Caps | None:
-    """What a model is taken for that the configuration alone names, where the translator speaks to any such server."""
-    found: Caps | None = getattr(translator, "DECLARED", None)
-    return found if "DECLARED" in getattr(translator, "__all__", ()) else None
+def strange(translator: Translator) -> bool:
+    """Whether it speaks to any server of a kind, whose models only the configuration can name."""
+    return not {"DECLARED", "declared"}.isdisjoint(getattr(translator, "__all__", ()))
+
+
+def taken_for(translator: Translator, site: Mapping[str, str]) -> Caps | None:
+    """What a model is taken for that the configuration alone names: the same for all, or as its settings say.
+
+    Raises a `Fault` where these describe none; its `param` is the setting.
+    """
+    members, public = vars(translator), getattr(translator, "__all__", ())
+    found: Caps | None = None
+    if "declared" in public:
+        found = members["declared"](site)
+    elif "DECLARED" in public:
+        found = members["DECLARED"]
+    return found
 
 
 def wanted(translator: Translator) -> str:
     """Which variables would switch it on."""
     names = secret_names(translator)
     env = translator.PROVIDER.env
+    if strange(translator) and not translator.base({}):
+        return f"{env.get('base_url', 'its base_url')} is not set"
     alone = [env[name] for name in ("api_key", "credentials") if name in names and name in env]
-    rest = [env[name] for name in env if name in names and name not in {"api_key", "credentials"}]
+    rest = [env[name] for name in env if name in names and name not in {"api_key", "credentials", "session_token"}]
     ways = [*alone, " and ".join(rest)] if rest else alone
     return f"{' or '.join(ways) or 'its api_key'} is not set"
 
@@ -279,10 +295,7 @@ def described(
     simple = set(plain.hints(Provider)) - READ_HERE
     plain.unknown(entry, {*simple, *IN_FILE, *fixed.settings, *secret_names(translator)}, path, flaws)
     given = plain.members(Provider, {name: entry[name] for name in entry if name in simple}, path, flaws)
-    site: dict[str, str] = {}
-    for name in sorted(fixed.settings & set(entry)):
-        if (value := entry[name]) is not None:
-            site[name] = str(plain.read(str, spelt(value), plain.at(path, name), flaws))
+    site = settings(fixed, entry, path, flaws)
     if url := given.get("base_url"):
         if why := no_address(url):
             flaws.append(f"{path}.base_url: {why}")
@@ -295,7 +308,7 @@ def described(
     project = logins[0].grant.get("project_id") if logins else None
     if project and "project" in fixed.settings:
         site.setdefault("project", project)
-    made = Provider(translator=kind, logins=logins, site=site, off=off, **given, **declared(entry, path, flaws))
+    made = Provider(translator=kind, logins=logins, site=site, off=off, **given, **declared(fixed, entry, path, flaws))
     if fixed.credential != "none" and not off and not flaws and not address(made):
         flaws.append(f"{path}: its address is missing; set base_url" + "".join(f" or {name}" for name in places(fixed)))
     return made
@@ -306,12 +319,24 @@ def places(fixed: base.Provider) -> list[str]:
     return sorted(fixed.settings & {"endpoint", "base_url"})
 
 
+def settings(fixed: base.Provider, given: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str, str]:
+    """Those of the translator's settings that are given, as text: a mapping as JSON, `file:/path` as what is there."""
+    found: dict[str, str] = {}
+    for name in sorted(fixed.settings & set(given)):
+        if (value := given[name]) is not None:
+            where = plain.at(path, name)
+            if isinstance(value, Mapping):
+                value = msgspec.json.encode(plain.read(Mapping[str, Any], value, where, flaws), enc_hook=str).decode()
+            found[name] = plain.contents(str(plain.read(str, spelt(value), where, flaws)), where, flaws)
+    return found
+
+
 def spelt(value: Any) -> Any:
     """Settings are text to a translator; in YAML `2` and `true` need no quotes."""
     return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
 
 
-def declared(entry: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str, Any]:
+def declared(fixed: base.Provider, entry: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str, Any]:
     """`timeouts` and `models`, which are checked also where the provider is off."""
     timeouts = plain.struct(Timeouts, entry.get("timeouts") or {}, f"{path}.timeouts", flaws) or Timeouts()
     found: dict[str, Model] = {}
@@ -320,21 +345,21 @@ def declared(entry: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str,
         flaws.append(f"{path}.models: expected a mapping of model ids, got {plain.shown(models)}")
         models = {}
     for name, given in models.items():
-        found[str(name)] = model({} if given is None else given, f"{path}.models.{name}", flaws)
+        found[str(name)] = model(fixed, {} if given is None else given, f"{path}.models.{name}", flaws)
     return {"timeouts": timeouts, "models": found}
 
 
-def model(given: Any, path: str, flaws: list[str]) -> Model:
+def model(fixed: base.Provider, given: Any, path: str, flaws: list[str]) -> Model:
     """What is said of one model."""
     if not isinstance(given, Mapping):
         flaws.append(f"{path}: expected a mapping, got {plain.shown(given)}")
         return Model()
     own = {"like", "hidden"}
-    plain.unknown(given, {*own, "timeouts", *plain.hints(Caps)}, path, flaws)
+    plain.unknown(given, {*own, *fixed.settings, "timeouts", *plain.hints(Caps)}, path, flaws)
     made = plain.members(Model, {name: given[name] for name in given if name in own}, path, flaws)
     timeouts = plain.members(Timeouts, given.get("timeouts"), f"{path}.timeouts", flaws)
     caps = plain.members(Caps, {name: given[name] for name in given if name in plain.hints(Caps)}, path, flaws)
-    return Model(timeouts=timeouts, caps=caps, **made)
+    return Model(timeouts=timeouts, site=settings(fixed, given, path, flaws), caps=caps, **made)
 
 
 def address(made: Provider) -> str:
