@@ -42,16 +42,19 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, providers: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None, **config: Any
-) -> Iterator[Server]:
+    folder: Path, providers: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None,
+    public: bool = False, **config: Any,
+) -> Iterator[Server]:  # fmt: skip
     """`pictor serve` with these providers, one client key, and fetching from the loopback allowed.
 
-    Other members of the configuration come as keywords and win: `serving(tmp_path, auth={"mode": "open"})`. The
-    environment holds only what is given, so no key of the machine is ever used.
+    Other members of the configuration come as keywords and win: `serving(tmp_path, auth={"mode": "open"})`. `public`:
+    it knows its own address, and hands it to providers. The environment holds only what is given, so no key of the
+    machine is ever used.
     """
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
     document = {
-        "server": {"drain_seconds": 5},
+        "server": {"drain_seconds": 5} | ({"public_url": address} if public else {}),
         "auth": {"mode": "keys", "keys": [{"name": "tests", "key": KEY, "admin": True}]},
         "data": str(folder / "data"),
         "fetch": {"allow": ["127.0.0.1"]},
@@ -64,7 +67,7 @@ def serving(
     command = [sys.executable, "-m", "proxy", "serve", "--config", str(path), "--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**CLEAN, **(env or {})}, cwd=ROOT)
-    server = Server(f"http://127.0.0.1:{port}", process, path, log)
+    server = Server(address, process, path, log)
     try:
         wait_ready(server)
         yield server

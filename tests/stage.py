@@ -8,51 +8,33 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import pybase64
 from aiohttp import web
+from openai.types import ImagesResponse
 from PIL import Image
 
-from tests.fakes.azure import Azure
-from tests.fakes.base import GOOD_KEY, WRONG_KEY, Fake, Seen, running
-from tests.fakes.bfl import Bfl
-from tests.fakes.gemini import Gemini
+from tests.fakes.base import WRONG_KEY, Fake, Seen, running
 from tests.fakes.openai import OpenAI, Refused, form, refusal
-from tests.fakes.openrouter import OpenRouter
-from tests.fakes.vertex import Vertex
-from tests.fakes.volcengine import Volcengine
 from tests.server import KEY, Server, serving
+from translators import NAMES
 
 
-class Demo(Fake):
-    """Our own painter: in the list with the others, but without a wire."""
-
-    name: ClassVar[str] = "demo"
-    generates: ClassVar[str] = "painter"
-    edits: ClassVar[str | None] = "painter"
-    masks: ClassVar[str | None] = "painter"
-    fuses: ClassVar[str | None] = "painter"
-    streams: ClassVar[str | None] = "painter"
-
-    def routes(self) -> list[web.RouteDef]:
-        return []
-
-    def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
-        return {}
+def fake_of(name: str) -> type[Fake]:
+    """That provider's fake, which stands in the module of its name."""
+    module = vars(import_module(f"tests.fakes.{name}"))
+    classes = (each for each in module.values() if isinstance(each, type) and issubclass(each, Fake))
+    (found,) = [each for each in classes if vars(each).get("name") == name]
+    return found
 
 
-@dataclass
-class Quick(Bfl):
-    """Ready when it is first asked, so that a test waits half a second; `patiently` in a prompt keeps it as it is."""
-
-    async def submit(self, request: web.Request) -> web.Response:
-        answer = await super().submit(request)
-        for task in self.tasks.values():
-            task.polls += task.polls == 0 and "patiently" not in task.prompt
-        return answer
+EVERY: Mapping[str, type[Fake]] = {name: fake_of(name) for name in NAMES if find_spec(f"tests.fakes.{name}")}
+"""What tests are parametrised with: providers by their ids, in the order of the list."""
 
 
 @dataclass
@@ -69,12 +51,6 @@ class Moody(OpenAI):
             return refusal(Refused("Not now.", code=code, status=status, kind=kind))
         return await super().edit(request)
 
-
-WIRED: Mapping[str, type[Fake]] = {
-    fake.name: fake for fake in (OpenAI, Azure, Gemini, Vertex, Volcengine, OpenRouter, Quick)
-}
-EVERY: Mapping[str, type[Fake]] = {**WIRED, "demo": Demo}
-"""What tests are parametrised with: providers by their ids."""
 
 ALIASES: Mapping[str, Any] = {
     "dall-e-3": ["openai/gpt-image-2"],
@@ -97,8 +73,13 @@ class Stage:
             fake.seen.clear()
 
     def submits(self, name: str) -> list[Seen]:
-        """What reached that upstream to be paid for: no polls, no downloads, no tokens."""
-        return [seen for seen in self.fakes[name].seen if seen.method == "POST" and seen.path != "/token"]
+        """What reached that upstream to be paid for: no polls, no downloads, no logins."""
+        fake = self.fakes[name]
+        return [seen for seen in fake.seen if fake.pays(seen)]
+
+    def uploads(self, name: str) -> list[list[str]]:
+        """The pictures in each of those requests, by their digests."""
+        return [sums(received(seen, self.fakes[name])) for seen in self.submits(name)]
 
     def silent(self) -> bool:
         """Whether nothing reached any upstream."""
@@ -106,7 +87,7 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, **config: Any) -> Iterator[Stage]:
+def staged(folder: Path, *, public: bool = False, **config: Any) -> Iterator[Stage]:
     """Every provider by its id, each once more as `wrong-<id>` with a key that it does not know, and `moody`."""
     with ExitStack() as stack:
         fakes = {name: stack.enter_context(running(fake())) for name, fake in EVERY.items()}
@@ -115,10 +96,14 @@ def staged(folder: Path, **config: Any) -> Iterator[Stage]:
         providers["moody"]["translator"] = "openai"
         providers |= {
             f"wrong-{name}": {**fakes[name].config(WRONG_KEY), "translator": name, "models_only": [fake.generates]}
-            for name, fake in WIRED.items()
+            for name, fake in EVERY.items()
+            if fake.keyed
         }
-        server = stack.enter_context(serving(folder, providers, models=dict(ALIASES), **config))
+        for entry in providers.values():
+            entry.setdefault("timeouts", {"job": 60})
+        server = stack.enter_context(serving(folder, providers, public=public, models=dict(ALIASES), **config))
         yield Stage(server, fakes)
+        assert not [trace for fake in fakes.values() for trace in fake.broken]
         log = server.log.read_text()
         assert '"level":"error"' not in log, log
         assert KEY not in log
@@ -161,6 +146,17 @@ def measured(image: Image.Image) -> tuple[str, str]:
     return f"{image.width}x{image.height}", (image.format or "").lower()
 
 
+def check(response: ImagesResponse, count: int = 1) -> list[Image.Image]:
+    """The pictures in an answer to OpenAI's client, which are what it says they are."""
+    assert response.data is not None
+    pictures = [decoded(each.b64_json) for each in response.data]
+    assert len(pictures) == count
+    assert {measured(picture) for picture in pictures} == {(response.size, response.output_format)}
+    assert all(each.url is None for each in response.data)
+    assert (response._request_id or "").startswith("req_")
+    return pictures
+
+
 def sums(pictures: Iterable[bytes]) -> list[str]:
     """Their digests: shorter than the bytes where an assertion fails."""
     return [hashlib.sha256(picture).hexdigest() for picture in pictures]
@@ -169,13 +165,22 @@ def sums(pictures: Iterable[bytes]) -> list[str]:
 BASE64 = re.compile(r"(?:data:image/[a-z]+;base64,)?([A-Za-z0-9+/]{200,}={0,2})")
 
 
-def received(seen: Seen) -> list[bytes]:
+def received(seen: Seen, fake: Fake | None = None) -> list[bytes]:
     """The pictures in a request, in order, however that provider wants them."""
     kind = seen.headers.get("Content-Type", "")
     if kind.startswith("multipart/form-data"):
         return [part.data for part in form(kind, seen.body) if part.filename is not None]
-    found = (BASE64.fullmatch(text) for text in strings(msgspec.json.decode(seen.body)))
-    return [pybase64.b64decode(match[1], validate=True) for match in found if match]
+    if kind.startswith("image/"):
+        return [seen.body]
+    pictures = (picture_of(text, fake) for text in strings(msgspec.json.decode(seen.body or b"null")))
+    return [picture for picture in pictures if picture is not None]
+
+
+def picture_of(text: str, fake: Fake | None) -> bytes | None:
+    """The picture that a text in a request is, or stands for."""
+    if match := BASE64.fullmatch(text):
+        return pybase64.b64decode(match[1], validate=True)
+    return fake.at(text) if fake else None
 
 
 def texts(seen: Seen) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from aiohttp import BasicAuth, web
+from aiohttp import web
 from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
@@ -24,6 +24,7 @@ from tests.fakes.base import GOOD_KEY, Fake, picture
 CHECKPOINT = "sd_xl_base_1.0.safetensors"
 SAMPLERS = frozenset({"Euler", "Euler a", "DPM++ 2M"})
 USER = "artist"
+LOGIN = "Basic " + base64.b64encode(f"{USER}:{GOOD_KEY}".encode()).decode()
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -101,7 +102,7 @@ class A1111(Fake):
 
     async def answer(self, request: web.Request, shape: type[Text]) -> web.Response:
         try:
-            if request.headers.get("Authorization") != BasicAuth(USER, GOOD_KEY).encode():
+            if request.headers.get("Authorization") != LOGIN:
                 raise problem(401, "Incorrect username or password")
             return made(read(await request.read(), shape))
         except Refused as refused:

@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.fakes import openai
 from tests.fakes.base import GOOD_KEY, Fake
 from tests.fakes.openai import Edit, Generate, Received, Refused
+from translators.base import MaskRule
 
 GOOD_TOKEN = "test-token"
 TYPES = {"image/png": "PNG", "image/jpeg": "JPEG"}
@@ -30,6 +31,10 @@ class Azure(Fake):
     masks: ClassVar[str | None] = "gpt-image-2"
     fuses: ClassVar[str | None] = "gpt-image-2"
     streams: ClassVar[str | None] = "gpt-image-2"
+    mask_rule: ClassVar[MaskRule] = "alpha"
+    previews: ClassVar[int | None] = 2
+    counts: ClassVar[bool] = True
+    pause_ms: ClassVar[int | None] = 1000
     deployments: ClassVar[dict[str, str]] = {
         "gpt-image-2": "gpt-image-2",
         "gpt-image-1.5-eu": "gpt-image-1.5",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 from PIL import Image
+
+from translators.base import MaskRule, Size
 
 GOOD_KEY = "test-key"
 WRONG_KEY = "wrong-key"
@@ -43,9 +46,20 @@ class Fake:
     masks: ClassVar[str | None] = None  # … with a mask
     fuses: ClassVar[str | None] = None  # … from several pictures
     streams: ClassVar[str | None] = None  # … with real events
+    varies: ClassVar[str | None] = None  # … from a picture alone; not said: the one that edits, where it can
+
+    wired: ClassVar[bool] = True  # whether anything reaches it
+    keyed: ClassVar[bool] = True  # whether it asks for a credential
+    photo: ClassVar[Size] = (512, 384)  # of pictures that these models take
+    mask_rule: ClassVar[MaskRule] = "white-edits"  # how a mask says what is to be edited
+    mask_first: ClassVar[bool] = False  # whether the mask stands before the picture in a request
+    previews: ClassVar[int | None] = None  # of two that are asked for, how many come for sure
+    counts: ClassVar[bool] = False  # whether it always tells tokens, as OpenAI does
+    pause_ms: ClassVar[int | None] = None  # what its rate limit asks for
 
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # what it raised: a fault of the fake's own
 
     def routes(self) -> list[web.RouteDef]:
         """What it answers to."""
@@ -55,12 +69,26 @@ class Fake:
         """Its entry under `providers:` in the configuration."""
         return {"api_key": key, "base_url": self.url}
 
+    def pays(self, seen: Seen) -> bool:
+        """Whether that request is one for pictures: no poll, no upload, no login."""
+        return seen.method == "POST"
+
+    def at(self, address: str) -> bytes | None:
+        """The picture that it was given under that address: one that was uploaded to it, or that it has fetched."""
+        return None
+
     @web.middleware
     async def record(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Keep what came before it is answered."""
         body = await request.read()
         self.seen.append(Seen(request.method, request.path, dict(request.query), dict(request.headers), body))
-        answer: web.StreamResponse = await handler(request)
+        try:
+            answer: web.StreamResponse = await handler(request)
+        except web.HTTPException:
+            raise
+        except Exception:
+            self.broken.append(traceback.format_exc())
+            raise
         return answer
 
 

@@ -147,6 +147,7 @@ class Bedrock(Fake):
     generates: ClassVar[str] = "stability.stable-image-core-v1:1"
     edits: ClassVar[str | None] = "stability.sd3-5-large-v1:0"
     masks: ClassVar[str | None] = "us.stability.stable-image-inpaint-v1:0"
+    fuses: ClassVar[str | None] = "us.stability.stable-style-transfer-v1:0"
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/model/{model}/invoke", self.invoke)]

@@ -18,7 +18,7 @@ from aiohttp import web
 from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
-from tests.fakes.base import GOOD_KEY, Fake, picture
+from tests.fakes.base import GOOD_KEY, Fake, Seen, picture
 from tests.fakes.openai import form
 
 Size: TypeAlias = tuple[int, int]
@@ -198,12 +198,19 @@ class Dashscope(Fake):
     edits: ClassVar[str | None] = "qwen-image-2.0-pro"
     masks: ClassVar[str | None] = "wanx2.1-imageedit"
     fuses: ClassVar[str | None] = "qwen-image-2.0-pro"
+    photo: ClassVar[Size] = (640, 512)
 
     tasks: dict[str, Task] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": f"{self.url}/api/v1"}
+
+    def pays(self, seen: Seen) -> bool:
+        return seen.path.startswith("/api/v1/services/")
+
+    def at(self, address: str) -> bytes | None:
+        return self.stored.get(address.removeprefix("oss://"))
 
     def routes(self) -> list[web.RouteDef]:
         return [

@@ -19,7 +19,7 @@ from aiohttp import web
 from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
-from tests.fakes.base import GOOD_KEY, Fake, picture
+from tests.fakes.base import GOOD_KEY, Fake, Seen, picture
 
 Count = Annotated[int, Meta(ge=1, le=4)]
 Edge = Annotated[int, Meta(ge=512, le=2048)]
@@ -190,6 +190,12 @@ class Fal(Fake):
 
     tasks: dict[str, Task] = field(default_factory=dict)
     files: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    def pays(self, seen: Seen) -> bool:
+        return seen.method == "POST" and not seen.path.startswith("/storage/")
+
+    def at(self, address: str) -> bytes | None:
+        return self.files.get(address.removeprefix(f"{self.url}/files/"), (None, ""))[0]
 
     def routes(self) -> list[web.RouteDef]:
         return [

@@ -198,6 +198,8 @@ class Gemini(Fake):
     edits: ClassVar[str | None] = "gemini-nano-banana-2.1"
     fuses: ClassVar[str | None] = "gemini-3-pro-image"
     streams: ClassVar[str | None] = "gemini-nano-banana-2.1"
+    counts: ClassVar[bool] = True
+    pause_ms: ClassVar[int | None] = 50
     on_vertex: ClassVar[bool] = False
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from tests.fakes.hunyuan_bodies import (
     Submit,
     Wand,
 )
+from translators.base import MaskRule
 
 SECRET = "test-secret"
 TOKEN = "test-session"
@@ -73,10 +74,12 @@ class Hunyuan(Fake):
     name: ClassVar[str] = "hunyuan"
     generates: ClassVar[str] = "hy-image-v3"
     edits: ClassVar[str | None] = "hy-image-v3"
-    masks: ClassVar[str | None] = None  # one model erases with a mask, but takes no prompt
+    masks: ClassVar[str | None] = "ReplaceBackground"
     fuses: ClassVar[str | None] = "hy-image-v3"
+    mask_rule: ClassVar[MaskRule] = "alpha"
 
     tasks: dict[str, Task] = field(default_factory=dict)
+    downloads: dict[str, bytes] = field(default_factory=dict)
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "secret_id": key, "secret_key": SECRET, "base_url": self.url}
@@ -84,6 +87,9 @@ class Hunyuan(Fake):
     def pays(self, seen: Seen) -> bool:
         query = seen.path.endswith("/query") or seen.headers.get("X-TC-Action", "").startswith("Query")
         return seen.method == "POST" and not query
+
+    def at(self, address: str) -> bytes | None:
+        return self.downloads.get(address)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -171,7 +177,7 @@ class Hunyuan(Fake):
         return web.json_response({"Response": {**answer, "RequestId": "r-1"}})
 
     async def acted(self, body: Body, action: str) -> dict[str, Any]:
-        images = await cloud_pictures(body)
+        images = await cloud_pictures(body, self.downloads)
         prompt = getattr(body, "Prompt", None) or ""
         codes = ("OperationDenied.TextIllegalDetected", "RequestLimitExceeded.JobNumExceed", "InternalError")
         troubled(prompt, *((200, code) for code in codes))
@@ -322,8 +328,8 @@ def hub_size(body: Body, inputs: list[tuple[int, int]]) -> tuple[int, int]:
     return width, height
 
 
-async def cloud_pictures(body: Body) -> list[Image.Image]:
-    """The pictures of an action's body, by address or in base64; the mask is the last."""
+async def cloud_pictures(body: Body, downloads: dict[str, bytes]) -> list[Image.Image]:
+    """The pictures of an action's body, by address or in base64; the mask is the last. Keeps what it downloads."""
     texts: list[str | None] = list(getattr(body, "Images", ()))
     urls: list[str | None] = [getattr(body, name, None) for name in ("ProductUrl", "InputUrl")]
     for holder in (getattr(body, "ContentImage", None), getattr(body, "Image", None)):
@@ -339,7 +345,8 @@ async def cloud_pictures(body: Body) -> list[Image.Image]:
     async with aiohttp.ClientSession() as session:
         for url in filter(None, urls):
             async with session.get(url) as answer:
-                images.append(shown(await answer.read()))
+                downloads[url] = await answer.read()
+                images.append(shown(downloads[url]))
     needed = {Erase: 2, Restyle: 1, Outpaint: 1, Background: 1, Refine: 1}.get(type(body), 0)
     if len(images) < needed:
         raise Refused(200, "InvalidParameterValue.ImageEmpty", "A picture is missing")

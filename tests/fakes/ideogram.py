@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from tests.fakes import openai
 from tests.fakes.base import GOOD_KEY, Fake, parsed_size, picture
 from tests.fakes.openai import Received
+from translators.base import MaskRule
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=8)]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2_147_483_647)]
@@ -223,6 +224,7 @@ class Ideogram(Fake):
     edits: ClassVar[str | None] = "ideogram-4-5"
     masks: ClassVar[str | None] = "ideogram-4-5"
     fuses: ClassVar[str | None] = "ideogram-4-5"
+    mask_rule: ClassVar[MaskRule] = "black-edits"
 
     tasks: dict[str, Task] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
 from tests.fakes.base import GOOD_KEY, Fake, parsed_size
+from translators.base import MaskRule
 
 CREATED = 1_790_000_000
 TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
@@ -106,6 +107,10 @@ class OpenAI(Fake):
     masks: ClassVar[str | None] = "gpt-image-2"
     fuses: ClassVar[str | None] = "gpt-image-2"
     streams: ClassVar[str | None] = "gpt-image-2"
+    mask_rule: ClassVar[MaskRule] = "alpha"
+    previews: ClassVar[int | None] = 2
+    counts: ClassVar[bool] = True
+    pause_ms: ClassVar[int | None] = 1000
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": f"{self.url}/v1"}

@@ -154,6 +154,7 @@ class OpenRouter(Fake):
     edits: ClassVar[str | None] = "openai/gpt-image-2"
     fuses: ClassVar[str | None] = "google/gemini-3.1-flash-image"
     streams: ClassVar[str | None] = "openai/gpt-image-2"
+    counts: ClassVar[bool] = True
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": f"{self.url}/api/v1"}

@@ -274,6 +274,6 @@ def opened(url: str | None, mask: bool = False) -> tuple[int, int] | None:
         raise Refused("image cannot be decoded") from None
     if min(image.size) < 256 or max(image.size) > 4096:
         raise Refused("image sides must be between 256 and 4096")
-    if mask and (image.mode != "L" or set(image.getdata()) - {0, 255}):
+    if mask and (image.mode != "L" or set(image.tobytes()) - {0, 255}):
         raise Refused("mask must be grayscale, of black and white only")
     return image.size

@@ -211,6 +211,7 @@ class Stability(Fake):
     generates: ClassVar[str] = "core"
     edits: ClassVar[str | None] = "ultra"
     masks: ClassVar[str | None] = "inpaint"
+    fuses: ClassVar[str | None] = "replace-background-and-relight"
 
     tasks: dict[str, Task] = field(default_factory=dict)
 

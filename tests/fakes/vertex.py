@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.fakes.base import GOOD_KEY, WRONG_KEY
+from tests.fakes.base import GOOD_KEY, WRONG_KEY, Seen
 from tests.fakes.gemini import Exact, Gemini, OutputOptions, Refused, body_of, decoded, require
 from translators import vertex as wire
 
@@ -160,6 +160,9 @@ class Vertex(Gemini):
         account = service_account(f"{self.url}/token", f"{WRONG_KEY}@x" if key == WRONG_KEY else EMAIL)
         base = f"{self.url}/v1"
         return {"project": "demo-project", "location": "global", "credentials": account, "base_url": base}
+
+    def pays(self, seen: Seen) -> bool:
+        return seen.path != "/token"
 
     def routes(self) -> list[web.RouteDef]:
         return [
