@@ -209,6 +209,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     site: Mapping[str, str] = {}  # the provider's settings from the configuration: region, project, api_version …
 
 
+VARY = "Make a variation of this image."
+
+
+def prompted(job: Job) -> str:
+    """The client's prompt; for a variation that came without one, what stands for it at a model that needs words."""
+    return job.prompt or (VARY if job.op == "variation" else "")
+
+
 class Part(msgspec.Struct, frozen=True):
     """One multipart field. A `Media` value becomes a file part with a safe name of our own and its true type."""
 

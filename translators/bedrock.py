@@ -34,12 +34,13 @@ from translators.base import (
     bearer,
     body,
     by_status,
+    prompted,
     retry_after,
 )
 from translators.base import no_events as event
 from translators.shapes import nothing, unread
 from translators.signing import aws_authorization, sha256_of
-from translators.stability import RATIOS, SIDES, STRENGTH, VARY, expanded, styled
+from translators.stability import RATIOS, SIDES, STRENGTH, expanded, styled
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
 
@@ -232,7 +233,7 @@ def fields(job: Job, name: str) -> dict[str, Any]:
     names = PAIR if "style-transfer" in name else ("image",)
     redraws = bool(job.images) and "us." not in name
     return {
-        "prompt": job.prompt or (VARY if job.op == "variation" else None),
+        "prompt": prompted(job) or None,
         **{member: base64(image) for member, image in zip(names, job.images, strict=False)},
         "mask": base64(job.mask) if job.mask else None,
         "mode": "image-to-image" if redraws and "sd3" in name else None,

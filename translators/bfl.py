@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from translators.base import (
+    VARY,
     Call,
     Caps,
     Done,
@@ -217,7 +218,6 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NUMBERED = ("input_image", *(f"input_image_{number}" for number in range(2, 9)))
-VARY = "Make a variation of this image."
 WEAR = "The person of image 1, maintaining exactly their face and pose, wearing the garments of image 2."
 
 SHAPES: Mapping[str, Shape] = {

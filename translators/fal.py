@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from translators import shapes
 from translators.base import (
     BY_STATUS,
+    VARY,
     Call,
     Caps,
     Done,
@@ -37,6 +38,7 @@ from translators.base import (
     Wait,
     data_url,
     header,
+    prompted,
     retry_after,
 )
 from translators.base import no_events as event
@@ -56,7 +58,6 @@ PROVIDER = Provider(
 )
 FIRST_POLL = 0.5
 INLINE_BYTES = 1_000_000  # larger pictures are uploaded: a queued body is kept whole
-VARY = "Make a variation of this image."
 DECLARED = Caps(
     ops=MAKES,
     max_images=1,
@@ -159,7 +160,7 @@ def prompt(job: Job) -> str | None:
     known = caps(job.model)
     if known and not known.prompt_chars:
         return None
-    return job.prompt or (VARY if job.op == "variation" else None)
+    return prompted(job) or None
 
 
 def measures(job: Job, names: Shape) -> dict[str, Any]:

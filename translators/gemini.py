@@ -29,6 +29,7 @@ from translators.base import (
     base64,
     bearer,
     header,
+    prompted,
 )
 from translators.google import answer_in, counted, fault_in, pictures, predicted, worded
 
@@ -205,7 +206,7 @@ def ask(job: Job, path: str) -> Call:
 
 def native_body(job: Job) -> dict[str, Any]:
     """`generateContent`'s body: pictures first, then the text."""
-    prompt = job.prompt or ("Make a variation of this image." if job.op == "variation" else "")
+    prompt = prompted(job)
     parts: list[dict[str, Any]] = [
         {"inlineData": {"mimeType": image.type, "data": base64(image)}} for image in job.images
     ]

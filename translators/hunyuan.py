@@ -39,6 +39,7 @@ from translators.base import (
     bearer,
     by_status,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import no_events as event
@@ -92,7 +93,6 @@ def lacks(what: str) -> Fault:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
 SEEDS = range(1, 1 << 32)
 
 
@@ -105,10 +105,6 @@ def start(job: Job) -> Step:
     path, write = HUB.get(job.model) or HUB["hy-image-v3"]  # what the configuration alone knows is likely its heir
     said = {name: value for name, value in write(job).items() if value is not None}
     return Call(path=path, json={"model": job.model, **said, **job.options})
-
-
-def prompted(job: Job) -> str:
-    return job.prompt or (VARY if job.op == "variation" else "")
 
 
 def across(size: Size | None, by: str) -> str | None:

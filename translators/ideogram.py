@@ -39,6 +39,7 @@ from translators.base import (
     Wait,
     by_status,
     header,
+    prompted,
 )
 from translators.base import no_events as event
 from translators.canvas import nearest_ratio
@@ -290,7 +291,6 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 }  # fmt: skip
 """By model, and by what there is: nothing, a picture, or a mask as well."""
 
-VARY = "Make a variation of this image."
 MOST_MASKED = 4
 
 
@@ -319,7 +319,7 @@ def routed(job: Job) -> Route:
 
 def fields(job: Job, route: Route) -> dict[str, Any]:
     return {
-        "prompt": job.prompt or (VARY if job.op == "variation" else None),
+        "prompt": prompted(job) or None,
         **measures(job, route),
         **({route.quality: cased(asked(job, route) or "", route)} if route.quality else {}),
         **styled(job),

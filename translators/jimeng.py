@@ -41,6 +41,7 @@ from translators.base import (
     base64,
     body,
     by_status,
+    prompted,
     retry_after,
 )
 from translators.base import no_events as event
@@ -220,13 +221,11 @@ def sign(call: Call, secret: Secret, stamp: Stamp) -> Call:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
-
 
 def start(job: Job) -> Step:
     marks = {name: value for name, value in job.options.items() if name in MARKS}
     fields: dict[str, Any] = {
-        PROMPTS.get(job.model, "prompt"): job.prompt or (VARY if job.op == "variation" else None),
+        PROMPTS.get(job.model, "prompt"): prompted(job) or None,
         **pictures(job),
         **measures(job),
         "seed": job.seed,

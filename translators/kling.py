@@ -39,6 +39,7 @@ from translators.base import (
     base64,
     by_status,
     header,
+    prompted,
     retry_after,
 )
 from translators.base import no_events as event
@@ -170,7 +171,6 @@ def sign(call: Call, secret: Secret, stamp: Stamp) -> Call:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
 FIDELITY = {"high": 0.9, "low": 0.5}
 
 
@@ -179,7 +179,7 @@ def start(job: Job) -> Step:
     path = endpoint(job)
     fields: dict[str, Any] = {
         "model_name": None if path == EXPAND else job.model,
-        "prompt": None if path == TRY_ON else prompted(job, path),
+        "prompt": None if path == TRY_ON else worded(job, path),
         "negative_prompt": job.negative_prompt,
         **pictures(job, path),
         "image_fidelity": FIDELITY.get(job.fidelity or ""),
@@ -217,9 +217,9 @@ def endpoint(job: Job) -> str:
     return MULTI
 
 
-def prompted(job: Job, path: str) -> str:
+def worded(job: Job, path: str) -> str:
     """The prompt, which is required everywhere; several pictures are named in it, so that all of them are used."""
-    prompt = job.prompt or (VARY if job.op == "variation" else "")
+    prompt = prompted(job)
     if path != OMNI or len(job.images) < 2 or "<<<image_" in prompt:
         return prompt
     names = "".join(f"<<<image_{number}>>> " for number in range(1, len(job.images) + 1))

@@ -34,6 +34,7 @@ from translators.base import (
     Size,
     Step,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -140,12 +141,11 @@ def caps(model: str) -> Caps | None:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
 STYLES = ("漫画", "元气", "中世纪", "水彩")
 
 
 def start(job: Job) -> Step:
-    prompt = job.prompt or (VARY if job.op == "variation" else "")
+    prompt = prompted(job)
     fields = {"model": job.model, "prompt": prompt, "n": job.n}
     if job.model.startswith("image-01"):
         path, more = "/v1/image_generation", of_image_01(job)

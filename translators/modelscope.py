@@ -31,6 +31,7 @@ from translators.base import (
     Wait,
     by_status,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -125,13 +126,11 @@ def caps(model: str) -> Caps | None:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
-
 
 def start(job: Job) -> Step:
     fields: dict[str, Any] = {
         "model": job.model,
-        "prompt": job.prompt or (VARY if job.images else ""),
+        "prompt": prompted(job),
         "negative_prompt": job.negative_prompt,
         "size": "{}x{}".format(*job.size) if job.size else None,
         "seed": job.seed,

@@ -30,6 +30,7 @@ from translators.base import (
     Step,
     Unit,
     bearer,
+    prompted,
 )
 from translators.shapes import event, step
 
@@ -167,8 +168,6 @@ TEXTS: shapes.Texts = (
     (re.compile(r"must be verified to use the model|missing scopes", re.IGNORECASE), "permission", None),
 )
 
-VARIATION = "Make a variation of this image."
-"""The prompt of a variation where it is made as an edit, which needs one."""
 
 FIELDS: tuple[tuple[str, str], ...] = (
     ("quality", "quality"),
@@ -242,7 +241,7 @@ def fields(job: Job) -> dict[str, Any]:
             code="invalid_value",
             param=f"provider_options.{settled[0]}",
         )
-    prompt = VARIATION if job.op == "variation" and not job.prompt else job.prompt
+    prompt = prompted(job)
     said: dict[str, Any] = {"model": job.model, "prompt": prompt, "n": job.n}
     if job.size:
         said["size"] = "{}x{}".format(*job.size)

@@ -37,6 +37,7 @@ from translators.base import (
     Usage,
     by_status,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -229,7 +230,6 @@ def caps(model: str) -> Caps | None:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
 FIELDS = {
     "ratio": "aspect_ratio",
     "resolution": "resolution",
@@ -255,7 +255,7 @@ def start(job: Job) -> Step:
     if provider := routed(job):
         options["provider"] = provider
     headers = {name: job.site[key] for key, name in HEADERS.items() if job.site.get(key)}
-    job = replace(job, options=options, prompt=job.prompt or (VARY if job.op == "variation" else ""))
+    job = replace(job, options=options, prompt=prompted(job))
     return replace(chat(job) if route == "chat" else images(job), headers=headers)
 
 

@@ -33,6 +33,7 @@ from translators.base import (
     Usage,
     by_status,
     data_url,
+    prompted,
 )
 from translators.base import bearer as sign
 from translators.base import no_events as event
@@ -286,7 +287,6 @@ TOOLS: Mapping[str, Tool] = {
     "vectorize": Tool("vectorize"),
     "explore-similar": Tool("explore/similar"),
 }
-VARY = "Make a variation of this image."
 CLOSE, USUAL, FAR = 0.2, 0.5, 0.7
 """How far an edit may go from its picture: `strength` is required there, and OpenAI has no such field."""
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -297,7 +297,7 @@ def start(job: Job) -> Step:
     tool = TOOLS.get(job.model) or Tool(making(job), job.model)
     drawn = (caps(job.model) or V4).formats == ("svg",)
     fields: dict[str, Any] = {
-        "prompt": prompted(job, tool),
+        "prompt": worded(job, tool),
         "model": tool.model,
         "n": job.n if tool.model and tool.path != "explore" else None,
         **measures(job, tool),
@@ -326,10 +326,10 @@ def making(job: Job) -> str:
     return "inpaint" if job.mask else "imageToImage"
 
 
-def prompted(job: Job, tool: Tool) -> str | None:
+def worded(job: Job, tool: Tool) -> str | None:
     if tool.path == "variateImage":
         return None
-    return job.prompt or (VARY if job.op == "variation" else None)
+    return prompted(job) or None
 
 
 def measures(job: Job, tool: Tool) -> dict[str, Any]:

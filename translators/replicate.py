@@ -34,6 +34,7 @@ from translators.base import (
     Step,
     Wait,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -53,7 +54,6 @@ PROVIDER = Provider(
 FIRST_POLL = 0.5
 WAIT = "5"  # seconds: enough for quick models; a connection that is cut meanwhile takes the prediction's id with it
 INLINE_BYTES = 256_000  # larger pictures are uploaded, as the vendor advises
-VARY = "Make a variation of this image."
 DECLARED = Caps(
     ops=MAKES,
     max_images=10,
@@ -159,7 +159,7 @@ def prompt(job: Job) -> str | None:
     known = caps(job.model)
     if known and not known.prompt_chars:
         return None
-    return job.prompt or (VARY if job.op == "variation" else None)
+    return prompted(job) or None
 
 
 def measures(job: Job, names: Shape) -> dict[str, Any]:

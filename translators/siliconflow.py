@@ -28,6 +28,7 @@ from translators.base import (
     Reply,
     Step,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -149,7 +150,6 @@ SHAPES: Mapping[str, Shape] = {
     "black-forest-labs/": Shape(images=("input_image",)),
 }
 """By the longest beginning of the model's id that fits: a model that only the configuration knows finds its family."""
-VARY = "Make a variation of this image."
 
 
 def start(job: Job) -> Step:
@@ -158,7 +158,7 @@ def start(job: Job) -> Step:
         raise Fault("invalid", f"The model {job.model} takes at most {len(shape.images)} pictures.", param="image")
     fields: dict[str, Any] = {
         "model": job.model,
-        "prompt": job.prompt or (VARY if job.images else ""),
+        "prompt": prompted(job),
         "negative_prompt": job.negative_prompt,
         "image_size": "{}x{}".format(*job.size) if job.size else None,
         "aspect_ratio": job.ratio,

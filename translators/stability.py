@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from translators.base import (
+    VARY,
     Blob,
     Call,
     Caps,
@@ -34,6 +35,7 @@ from translators.base import (
     Step,
     Wait,
     by_status,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -230,7 +232,6 @@ PRESETS = (
     "tile-texture",
 )  # fmt: skip
 DALL_E = frozenset({"vivid", "natural"})
-VARY = "Make a variation of this image."
 STRENGTH = 0.6
 """How far an edit may go from its picture: required there, and OpenAI has no such field."""
 SIDES = ("left", "up", "right", "down")
@@ -243,7 +244,7 @@ def start(job: Job) -> Step:
     endpoint = ENDPOINTS.get(job.model, SD3_ENDPOINT)
     check_needs(job, endpoint)
     fields: dict[str, Any] = {
-        endpoint.prompt: job.prompt or (VARY if job.op == "variation" else None),
+        endpoint.prompt: prompted(job) or None,
         **(versioned(job) if endpoint is SD3_ENDPOINT else {}),
         **measures(job, endpoint),
         "strength": STRENGTH if job.images and endpoint.path.startswith("generate/") else None,

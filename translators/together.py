@@ -26,6 +26,7 @@ from translators.base import (
     Size,
     Step,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -139,14 +140,12 @@ def caps(model: str) -> Caps | None:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
-
 
 def start(job: Job) -> Step:
     width, height = job.size or (None, None)
     fields: dict[str, Any] = {
         "model": job.model,
-        "prompt": job.prompt or (VARY if job.op == "variation" else ""),
+        "prompt": prompted(job),
         "width": width,
         "height": height,
         "n": job.n if job.n > 1 else None,

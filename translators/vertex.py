@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from translators import gemini
-from translators.base import Call, Caps, Fault, Job, Media, Price, Provider, Reply, base64
+from translators.base import Call, Caps, Fault, Job, Media, Price, Provider, Reply, base64, prompted
 from translators.gemini import changed, chosen, event, sign, step
 from translators.google import fault_in, worded
 
@@ -144,7 +144,7 @@ def model_path(job: Job) -> str:
 
 def edit_body(job: Job) -> dict[str, Any]:
     """Imagen's editing: one picture and its mask, or references of one kind."""
-    prompt = job.prompt or ("Make a variation of this image." if job.op == "variation" else "")
+    prompt = prompted(job)
     parameters = gemini.predict_parameters(job)
     if job.steps is not None:
         parameters["editConfig"] = {"baseSteps": job.steps}

@@ -35,6 +35,7 @@ from translators.base import (
     Usage,
     by_status,
     data_url,
+    prompted,
     retry_after,
 )
 from translators.base import bearer as sign
@@ -219,13 +220,11 @@ def caps(model: str) -> Caps | None:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
-
 
 def start(job: Job) -> Step:
     said: dict[str, Any] = {
         "model": job.model,
-        "prompt": job.prompt or (VARY if job.op == "variation" else ""),
+        "prompt": prompted(job),
         "response_format": "b64_json",  # one reply holds it all; links would have to be fetched within a day
         "watermark": job.watermark is True,  # left out, a visible mark is drawn
     }

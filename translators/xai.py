@@ -30,6 +30,7 @@ from translators.base import (
     Step,
     Usage,
     data_url,
+    prompted,
 )
 from translators.base import bearer as sign
 from translators.base import no_events as event
@@ -97,14 +98,12 @@ def caps(model: str) -> Caps | None:
 
 # ---- what is sent
 
-VARY = "Make a variation of this image."
-
 
 def start(job: Job) -> Step:
     pictures = [{"url": data_url(image), "type": "image_url"} for image in job.images]
     fields: dict[str, Any] = {
         "model": job.model,
-        "prompt": job.prompt or (VARY if job.op == "variation" else ""),
+        "prompt": prompted(job),
         "n": job.n,
         "response_format": "b64_json",
         # With one picture the ratio is the picture's own, and another is refused.

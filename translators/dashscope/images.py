@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec.structs import replace
 
-from translators.base import Call, Done, Fault, Inline, Job, Media, Output, Reply, Step, Wait, data_url
+from translators.base import Call, Done, Fault, Inline, Job, Media, Output, Reply, Step, Wait, data_url, prompted
 from translators.dashscope import uploads
 from translators.dashscope.faults import Problem, fault
 from translators.dashscope.models import Wire, wire
@@ -18,7 +18,6 @@ from translators.shapes import nothing
 ASYNC = {"X-DashScope-Async": "enable"}
 SOON, LATE, EARLY_POLLS = 3.0, 10.0, 10
 """As the vendor advises: every three seconds for half a minute, then more slowly. An account has 20 polls a second."""
-VARY = "Make a variation of this image."
 
 # ---- what is sent
 
@@ -80,7 +79,7 @@ def picture_in(picture: Media, stored: Iterator[str]) -> str | Inline:
 
 def content(job: Job, by: Wire, sent: Sequence[str | Inline]) -> dict[str, Any]:
     """`input`: prompt and pictures."""
-    prompt = job.prompt or (VARY if job.images else "")
+    prompt = prompted(job)
     match by.layout:
         case "messages":
             parts = [*({"image": picture} for picture in sent), {"text": prompt}]
