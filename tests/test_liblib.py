@@ -22,8 +22,15 @@ def published(name: str, at: str) -> Media:
     return msgspec.structs.replace(media(name), url=f"{AT}/{at}")
 
 
-def test_a_signature_stands_in_the_query() -> None:
-    secret = Secret("", extra={"access_key": "AK", "secret_key": "KppKsn7ezZxhi6lIDjbo7YyVYzanSu2d"})
+SECRET = "KppKsn7ezZxhi6lIDjbo7YyVYzanSu2d"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [Secret("", extra={"access_key": "AK", "secret_key": SECRET}), Secret(f"AK|{SECRET}")],
+    ids=["pair", "one"],
+)
+def test_a_signature_stands_in_the_query(secret: Secret) -> None:
     stamp = Stamp(datetime.fromtimestamp(1_790_000_000, UTC), "a1B2c3D4e5")
     call = Call(path="https://openapi.liblibai.cloud/api/generate/webui/text2img/ultra", json={})
     signed = liblib.sign(call, secret, stamp)

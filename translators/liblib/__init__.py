@@ -50,7 +50,11 @@ __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "star
 
 PROVIDER = Provider(
     title="LiblibAI",
-    env={"access_key": "LIBLIB_ACCESS_KEY", "secret_key": "LIBLIB_SECRET_KEY"},
+    env={
+        "access_key": "LIBLIB_ACCESS_KEY",
+        "secret_key": "LIBLIB_SECRET_KEY",
+        "api_key": "LIBLIB_API_KEY",  # both keys in one text, as gateways use to write them: access|secret
+    },
     docs="https://liblibai.feishu.cn/wiki/UAMVw67NcifQHukf8fpccgS5n6d",
     poll_seconds=2.0,
 )
@@ -63,10 +67,12 @@ def base(site: Mapping[str, str]) -> str:
 
 def sign(call: Call, secret: Secret, stamp: Stamp) -> Call:
     """In the query, anew for each call: a signature lives five minutes, a nonce serves once."""
+    access_key, _, secret_key = secret.key.partition("|")
+    access_key, secret_key = access_key or secret.extra["access_key"], secret_key or secret.extra.get("secret_key", "")
     timestamp = str(int(stamp.now.timestamp() * 1000))
-    made = liblib_signature(secret.extra["secret_key"], urlsplit(call.path).path, timestamp, stamp.nonce)
+    made = liblib_signature(secret_key, urlsplit(call.path).path, timestamp, stamp.nonce)
     login = {
-        "AccessKey": secret.extra["access_key"],
+        "AccessKey": access_key,
         "Signature": made,
         "Timestamp": timestamp,
         "SignatureNonce": stamp.nonce,

@@ -7,10 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from translators.base import Call, Fault, Job, Media
+from translators.base import Call, Fault, Job, Media, prompted
 from translators.liblib.models import MODELS, RANGES, SHAPES, USUAL, WAYS, WEIGHTS, Kind, split
-
-VARY = "Make a variation of this image."
 
 
 def submit(job: Job, urls: list[str]) -> Call:
@@ -23,7 +21,7 @@ def submit(job: Job, urls: list[str]) -> Call:
         params = {**options, "workflowUuid": given}
     else:
         fields = {
-            "prompt": job.prompt or (VARY if job.op == "variation" else ""),
+            "prompt": prompted(job),
             "imgCount": job.n,
             **BUILDERS.get(family, customized)(job, urls),
         }
