@@ -168,6 +168,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "empty_array": ("invalid", "A list without items."),
     "empty_string": ("invalid", "A text without characters."),
     "foreign_host": ("upstream", "The provider named an address that is not fetched or asked."),
+    "foreign_origin": ("permission", "A browser asked for a page of another site, and the server has no keys."),
     "image_too_large": ("invalid", "A picture cannot be brought within the model's limits."),
     "image_too_small": ("invalid", "A picture has fewer pixels than the model needs."),
     "internal_error": ("upstream", "A fault of Pictor's own. It is in the log under the request id."),

@@ -49,6 +49,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     usage: Usage
     finish: Finish
+    n: int = 1  # that were asked for
     notes: tuple[Note, ...] = ()
     faults: tuple[Fault, ...] = ()  # of those of `n` that are missing
     quality: str | None = None
@@ -251,10 +252,10 @@ def headers(result: Result) -> dict[str, str]:
     """Our own words on the answer."""
     told = {"x-pictor-model": result.model}
     adjusted = [note.text for note in result.notes]
-    if result.faults:
-        wanted = len(result.pictures) + len(result.faults)
-        first = result.faults[0]
-        adjusted.append(f"n {wanted} -> {len(result.pictures)} ({first.code or first.kind})")
+    if len(result.pictures) < result.n:  # a provider may make fewer without a word
+        first = next(iter(result.faults), None)
+        why = f" ({first.code or first.kind})" if first else ""
+        adjusted.append(f"n {result.n} -> {len(result.pictures)}{why}")
     if adjusted:
         told["x-pictor-adjusted"] = "; ".join(adjusted)
     if result.cost_usd is not None:
@@ -311,11 +312,14 @@ def chunks(pieces: Pieces) -> Iterable[bytes]:
 
 
 def wired(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI takes them; what no header may hold becomes a question mark."""
+    """Headers as ASGI takes them; what no header may hold becomes a blank or a question mark."""
     return [
-        (name.encode("ascii"), value.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" "))
-        for name, value in headers.items()
+        (name.encode("ascii"), value.encode("latin-1", "replace").translate(BLANKED)) for name, value in headers.items()
     ]
+
+
+BLANKED = bytes(0x20 if byte < 0x20 or byte == 0x7F else byte for byte in range(256))
+"""A model's name is the client's: uvicorn would refuse the whole answer, whose pictures are paid for."""
 
 
 async def left(receive: Receive) -> None:

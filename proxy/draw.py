@@ -15,6 +15,7 @@ from proxy.ask import Ask, Inputs, Link, Source
 from proxy.catalog import Route, Target
 from proxy.gateway import Gateway
 from proxy.http import Refused
+from proxy.logs import log, warn
 from proxy.metrics import tier
 from proxy.plan import Note, Plan, plans
 from proxy.prices import cost
@@ -59,7 +60,11 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
     async def emit(partial: Partial) -> None:
         wanted = partial.index < work.ask.partial_images  # some providers send them unasked
         if previews is not None and partial.output.blob is not None and wanted:
-            shape = pixels.measure(partial.output.blob)
+            try:
+                shape = await gateway.pixels.measure(partial.output.blob)
+            except Fault as fault:  # of a preview alone: the picture is still to come
+                warn("a preview cannot be used", model=work.route.name, error=fault.message)
+                return
             previews.put_nowait(
                 Preview(
                     index=partial.index, blob=partial.output.blob, shape=shape, created=answer.now(),
@@ -120,7 +125,7 @@ async def received(gateway: Gateway, source: Source) -> Media:
     if blob.length > limits.image_bytes:
         text = f"Invalid '{source.param}': the file is larger than {limits.image_bytes} bytes."
         raise Fault("invalid", text, code="invalid_image_file", param=source.param)
-    media = pixels.typed(blob, source.param)
+    media = await gateway.pixels.typed(blob, source.param)
     if media.type not in READABLE:
         text = (
             f"Invalid file '{source.param}': unsupported mimetype ('{media.type}'). "
@@ -164,24 +169,32 @@ async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> 
     if output.blob is None:
         return picture, ()
     notes: tuple[Note, ...] = ()
-    blob, shape, wish = output.blob, pixels.measure(output.blob), plan.finish
+    blob, shape, wish = output.blob, await gateway.pixels.measure(output.blob), plan.finish
     if wish.format and (shape.type != f"image/{wish.format}" or wish.compression is not None):
         try:
             with gateway.timed(plan.target.upstream, "convert"):
                 blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
             shape = pixels.measure(blob)
-        except Fault as fault:
-            got = shape.type.removeprefix("image/")
-            notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({fault.code})"),)
+        except Exception as error:  # whatever it is: the picture is paid for
+            blob, got = output.blob, shape.type.removeprefix("image/")
+            notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({why(error)})"),)
     if wish.respond == "b64_json":
         return replace(picture, blob=blob, shape=shape), notes
     try:
         with gateway.timed(plan.target.upstream, "store"):
             url = address + await gateway.store(blob, shape.type)
-    except Fault as fault:
-        notes += (Note("response_format", "noted", f"response_format url -> b64_json ({fault.code})"),)
+    except Exception as error:
+        notes += (Note("response_format", "noted", f"response_format url -> b64_json ({why(error)})"),)
         return replace(picture, blob=blob, shape=shape), notes
     return replace(picture, url=url, shape=shape), notes
+
+
+def why(error: Exception) -> str:
+    """In a word, for a note. What is no fault is ours, and goes to the log whole."""
+    if isinstance(error, Fault):
+        return error.code or error.kind
+    log.error("a made picture is answered as it came", exc_info=error)
+    return "internal_error"
 
 
 def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: tuple[Note, ...], ask: Ask) -> Result:
@@ -206,8 +219,8 @@ def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: t
         metrics.count("params_changed_total", target.upstream.name, note.param, note.action)
     return Result(
         op=ask.op, model=target.id, pictures=tuple(pictures), created=answer.now(), usage=made.usage,
-        finish=made.plan.finish, notes=notes, faults=made.faults, quality=made.quality, background=made.background,
-        cost_usd=usd,
+        finish=made.plan.finish, n=ask.n, notes=notes, faults=made.faults, quality=made.quality,
+        background=made.background, cost_usd=usd,
     )  # fmt: skip
 
 

@@ -307,16 +307,20 @@ class Run:
     async def _follow(self, call: Call, response: httpx.Response, emit: Emit) -> Done:
         """A stream's events, to the last. What was finished before it broke is kept."""
         done = Done(outputs=())
+        begun = False
         try:
             async for reply in wire.events(call, response):
                 self.by.check(reply)
                 for event in self.by.event(self.job, reply):
                     if isinstance(event, Partial):
+                        begun = True
                         await emit(event)
                     else:
                         done = grown(done, event)
         except (Fault, httpx.HTTPError) as error:
             if not done.outputs:
+                if begun and isinstance(error, Fault) and error.kind != "policy":
+                    error.final = error.passing = True  # a preview is paid for: the call was not turned away
                 raise
             fault = error if isinstance(error, Fault) else lost(error)
             done = replace(done, faults=(*done.faults, fault))

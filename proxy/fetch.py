@@ -16,7 +16,6 @@ from translators.base import Blob, Fault, blob
 
 REDIRECTS = 5
 SMALL = 1 << 20  # bytes of an answer that is no picture
-BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 HEADERS = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": wire.AGENT}
 
 
@@ -37,7 +36,7 @@ async def get(
             response = await transport.handle_async_request(request)
             try:
                 if response.is_redirect and "location" in response.headers:
-                    url = str(target.join(response.headers["location"]))
+                    url = joined(target, response.headers["location"])
                     continue
                 if response.status_code != 200:
                     raise Fault(
@@ -57,13 +56,22 @@ def checked(url: str) -> httpx.URL:
     """`url` parsed. Raises `Refused` for anything but http and https, and for addresses with a user in them."""
     try:
         target = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        host = target.host  # decodes an international name
+    except (httpx.InvalidURL, ValueError) as error:
         raise Refused("not a valid address") from error
-    if target.scheme not in {"http", "https"} or not target.host:
+    if target.scheme not in {"http", "https"} or not host:
         raise Refused("only http and https addresses are fetched")
     if target.userinfo:
         raise Refused("addresses with a user name are not fetched")
     return target
+
+
+def joined(target: httpx.URL, location: str) -> str:
+    """Where a redirect leads. Raises `Refused` where that is no address."""
+    try:
+        return str(target.join(location))
+    except (httpx.InvalidURL, ValueError) as error:
+        raise Refused("a redirect to what is not a valid address") from error
 
 
 def at_home(url: str, upstream: Upstream) -> bool:
@@ -84,9 +92,10 @@ def data_url(url: str) -> Blob:
     if head.endswith(";base64"):
         data = text.encode("ascii")
         data += b"=" * (-len(data) % 4)
-        if data.rstrip(b"=").translate(None, BASE64):  # it may be sent on as it is, within somebody's JSON
-            raise ValueError("its base64 is broken")
-        pybase64.b64decode(data[-4:], validate=True)
+        try:
+            pybase64.b64decode(data, validate=True)  # it may be sent on as it is, within somebody's JSON
+        except ValueError as error:
+            raise ValueError("its base64 is broken") from error
         return blob(data, "base64")
     return blob(unquote_to_bytes(text))
 

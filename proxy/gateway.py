@@ -34,7 +34,7 @@ class Gateway:
         self.path = path  # of the configuration file, for reloads
         self.overrides = overrides or {}  # of the command line, which win over the file's at each reload
         self.metrics = Metrics()
-        self.pixels = Pixels(bound=config.limits.image_pixels)
+        self.pixels = Pixels()
         self.health = Health(self.metrics)
         data = Path(config.data)
         self.files = Files(data, secret(data))
@@ -46,7 +46,8 @@ class Gateway:
         catalog = build(config)  # raises before anything is changed
         self.config: Config = config
         self.catalog: Catalog = catalog
-        self.keys = Keys(config.auth)
+        self.keys = Keys(config.auth, config.server.public_url)
+        self.pixels.bound = config.limits.image_pixels
         self.pools = Pools(Allowed(config.fetch.allow))
         self.engine = Engine(
             self.pools,
@@ -71,7 +72,7 @@ class Gateway:
         Requests under way keep the engine and the connections that they began with.
         """
         old = self.pools
-        longest = max((each.job_seconds for each in self.catalog.upstreams.values()), default=0.0)
+        longest = longest_job(self.config)
         try:
             self._take(load(self.path, None, self.overrides))
         except Exception:
@@ -106,6 +107,13 @@ class Gateway:
         await asyncio.gather(self.pools.aclose(), *self._retiring, return_exceptions=True)
         self.pixels.close()
         self.files.close()
+
+
+def longest_job(config: Config) -> float:
+    """For how many seconds a job of this configuration may be under way: a model may have times of its own."""
+    every = [given for given in config.providers.values() if not given.off]
+    own = [each.timeouts["job"] for given in every for each in given.models.values() if "job" in each.timeouts]
+    return max([0.0, *own, *(given.timeouts.job for given in every)])
 
 
 async def retired(pools: Pools, seconds: float) -> None:

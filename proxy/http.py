@@ -86,7 +86,10 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """As the interface says."""
-        found = await self.inner.resolve(host, port, family)
+        try:
+            found = await self.inner.resolve(host, port, family)
+        except UnicodeError as error:  # "a..b", or a label of more than 63 characters
+            raise OSError("not a host name") from error
         if self.allowed.host(host):
             return found
         open_to_us = [entry for entry in found if self.allowed.address(entry["host"])]

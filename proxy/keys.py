@@ -7,8 +7,9 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
 
-from proxy.config import Auth, Key
+from proxy.config import Auth, Key, loopback
 from translators.base import Fault, Secret
 
 ANYONE = Key(name="anyone", key=Secret(""))
@@ -17,8 +18,9 @@ ANYONE = Key(name="anyone", key=Secret(""))
 class Keys:
     """The keys of the configuration. Text is compared by digest under a secret that lives as long as the process."""
 
-    def __init__(self, auth: Auth) -> None:
+    def __init__(self, auth: Auth, public_url: str | None = None) -> None:
         self.open = auth.mode == "open"
+        self._origins = None if auth.open_anywhere else frozenset(filter(None, [urlsplit(public_url or "").hostname]))
         self._secret = secrets.token_bytes(32)
         self._known = {self._digest(key.key.key): key for key in auth.keys}
 
@@ -32,6 +34,7 @@ class Keys:
         if given and (key := self._known.get(self._digest(given))):
             return key
         if self.open:
+            self._check_origin(headers.get("origin"))
             return ANYONE
         if not given:
             raise Fault(
@@ -41,6 +44,31 @@ class Keys:
                 code="missing_api_key",
             )
         raise Fault("auth", f"Incorrect API key provided: {masked(given)}.", code="invalid_api_key")
+
+    def _check_origin(self, origin: str | None) -> None:
+        """Raises `Fault("permission")` where a browser calls for a page of another site.
+
+        A server that is open to this machine is not open to every page that is read on it: a browser sends such a
+        page's POST anywhere, unasked, and the pictures would be paid for.
+        """
+        if origin is None or self._origins is None:
+            return
+        host = host_of(origin)
+        if not (loopback(host) or host in self._origins):
+            raise Fault(
+                "permission",
+                f"Pages of {origin[:100]} may not call a server without keys. Set auth.keys, server.public_url where "
+                "the page is its own, or auth.open_anywhere.",
+                code="foreign_origin",
+            )
+
+
+def host_of(origin: str) -> str:
+    """The host in an `Origin`; empty where there is none, as in "null"."""
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 def may(key: Key, model: str) -> bool:

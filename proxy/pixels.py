@@ -59,6 +59,15 @@ class Pixels:
             return job, ()
         return await self.aside(prepare, job, caps, bound=self.bound)
 
+    async def measure(self, picture: Blob, param: str | None = None) -> Shape:
+        """See `measure`; in the threads where the header does not tell, and all of the picture is read."""
+        shape = told(picture, param)
+        return shape if sized(shape) else await self.aside(measure, picture, param)
+
+    async def typed(self, picture: Blob, param: str | None = None) -> Media:
+        """See `typed`; in the threads as `measure` is."""
+        return as_media(picture, await self.measure(picture, param))
+
     async def fit(self, media: Media, caps: Caps, param: str) -> tuple[Media, Note | None]:
         """See `fit`."""
         return await self.aside(fit, media, caps, param, bound=self.bound)
@@ -90,6 +99,23 @@ def unreadable(param: str | None, why: str) -> Fault:
 
 def measure(picture: Blob, param: str | None = None) -> Shape:
     """Its shape: from the header in microseconds, through Pillow where the header is unusual. Decodes no pixel."""
+    shape = told(picture, param)
+    if sized(shape):
+        return shape
+    image = _opened(picture.bytes(), shape, param)
+    return Shape(
+        shape.type, *image.size, alpha=image.has_transparency_data, orientation=_orientation(image),
+        animated=shape.animated,
+    )  # fmt: skip
+
+
+def sized(shape: Shape) -> bool:
+    """Whether no more can be learnt of it: the header told the size, or nobody here could."""
+    return bool(shape.width and shape.height) or shape.type in {"image/svg+xml", "image/heic"}
+
+
+def told(picture: Blob, param: str | None = None) -> Shape:
+    """What its header tells. Raises the `Fault` of what is no picture."""
     try:
         shape = look(picture)
     except ValueError as error:
@@ -98,13 +124,7 @@ def measure(picture: Blob, param: str | None = None) -> Shape:
         raise unreadable(param, "its base64 is broken")
     if shape is None:
         raise unreadable(param, "its first bytes are not those of a picture" if picture.size else "it is empty")
-    if (shape.width and shape.height) or shape.type in {"image/svg+xml", "image/heic"}:
-        return shape
-    image = _opened(picture.bytes(), shape, param)
-    return Shape(
-        shape.type, *image.size, alpha=image.has_transparency_data, orientation=_orientation(image),
-        animated=shape.animated,
-    )  # fmt: skip
+    return shape
 
 
 SAFE = bytes(set(range(0x20, 0x100)) - set(b'"\\'))
@@ -123,7 +143,11 @@ def open_ended(picture: Blob) -> bool:
 
 def typed(picture: Blob, param: str | None = None) -> Media:
     """A received picture as `Media`: what anybody says of its type is not asked."""
-    shape = measure(picture, param)
+    return as_media(picture, measure(picture, param))
+
+
+def as_media(picture: Blob, shape: Shape) -> Media:
+    """A picture of that shape."""
     return Media(blob=picture, type=shape.type, width=shape.width, height=shape.height, alpha=shape.alpha)
 
 

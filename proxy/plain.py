@@ -306,9 +306,9 @@ def secret(value: Any, path: str, flaws: list[str]) -> Secret:
 
 
 def contents(value: str, path: str, flaws: list[str]) -> str:
-    """`value`, or what is in the file where it says `file:/path`."""
+    """`value`, or what is in the file where it says `file:/path`; a variable, too, may end with a line's end."""
     if not value.startswith("file:"):
-        return str(value)
+        return value.strip()
     try:
         return Path(value[5:]).expanduser().read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -196,7 +196,6 @@ def parent(config: Config, listening: socket.socket) -> int:
         signal.signal(number, hand_on)
     host, port = listening.getsockname()[:2]
     logs.say(f"Pictor serves on http://{host}:{port} with {len(workers)} workers")
-    failed = 0
     try:
         while workers:
             time.sleep(0.1)
@@ -207,7 +206,6 @@ def parent(config: Config, listening: socket.socket) -> int:
                 if stopping:
                     workers.pop(i)
                     continue
-                failed += 1
                 logs.warn("a worker died", pid=process.pid, code=process.returncode)
                 time.sleep(RESTART_SECONDS)
                 if not stopping:  # it may have been said during the pause

@@ -232,7 +232,7 @@ def _svg(head: bytes) -> Shape | None:
     wide, high = box.groups() if box else (b"0", b"0")
     try:
         width, height = round(float(lengths.get(b"width", wide))), round(float(lengths.get(b"height", high)))
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or one of hundreds of digits
         width = height = 0
     return Shape("image/svg+xml", width, height, alpha=True, complete=end >= 0)
 

@@ -77,6 +77,8 @@ class Lab(Fake):
                 return await cut_off(request)
             case "say":
                 return web.Response(text=rest.replace("%NOISE%", NOISE * 10), content_type="application/json")
+            case "events":
+                return web.Response(text=rest, content_type="text/event-stream")
             case "bomb":
                 return made(base64.b64encode(bomb()).decode())
             case "packed":
@@ -139,7 +141,11 @@ def bomb(width: int = 20_000, height: int = 12_000) -> bytes:
 def lab(fake: Fake, **more: Any) -> dict[str, Any]:
     """The configuration of a provider at `fake`."""
     painter: dict[str, Any] = {"ops": ["generate", "edit", "variation"], "max_images": 16}
-    models = {"hurried": {**painter, "timeouts": {"job": 1}}, "streamer": {**painter, "streams": True}}
+    models = {
+        "hurried": {**painter, "timeouts": {"job": 1}},
+        "streamer": {**painter, "streams": True, "partials": 3},
+        "several": {**painter, "max_n": 4},
+    }
     return {"translator": "openai", "base_url": f"{fake.url}/v1", "models": models, **more}
 
 

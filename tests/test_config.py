@@ -50,6 +50,11 @@ def test_the_environment_alone_is_enough() -> None:
     assert found.providers["openai"].off == "OPENAI_API_KEY is not set"
 
 
+def test_a_secret_that_ends_with_its_files_last_line() -> None:
+    found = config.load(None, {"PICTOR_KEY": f"{SECRET}\n", "OPENAI_API_KEY": f" {SECRET}\r\n"})
+    assert found.auth.keys[0].key == found.providers["openai"].logins[0].secret == Secret(SECRET)
+
+
 def test_the_environment_says_where_and_who() -> None:
     env = {"PICTOR_HOST": "0.0.0.0", "PICTOR_PORT": "81", "PICTOR_KEY": SECRET, "PICTOR_DATA": "/srv"}
     found = config.load(None, env)

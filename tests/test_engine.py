@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from proxy import engine, route
 from proxy.catalog import Route, Target
-from proxy.errors import problem
+from proxy.errors import problem, uncertain
 from proxy.route import ordered
 from tests.server import free_port
 from tests.sockets import left, until
@@ -424,12 +424,13 @@ async def test_a_download_is_bounded(bytes_: bytes) -> None:
     assert never_again(fault)
 
 
-async def test_one_of_two_downloads_fails() -> None:
-    async with staged(more={"/good": [PNG], "/bad": [404]}) as bench:
+@pytest.mark.parametrize("bad", [404, (302, {"Location": "http://a:port/"})], ids=["404", "redirect"])
+async def test_one_of_two_downloads_fails(bad: Answer) -> None:
+    async with staged(more={"/good": [PNG], "/bad": [bad]}) as bench:
         bench.script.answers["/make"] = [{"urls": [f"{bench.url}/bad", f"{bench.url}/good"]}]
         done = await bench.run()
         assert pictures(done) == [PNG]
-        assert [told(fault) for fault in done.faults] == [("upstream", "download_failed")]
+        assert [fault.kind for fault in done.faults] == ["upstream"]
 
 
 # Streams
@@ -463,6 +464,15 @@ async def test_a_stream_that_breaks_before_is_not_repeated() -> None:
     async with staged(make=[events(("partial", {"pictures": ["QUJD"]}), broken=True), MADE]) as bench:
         assert told(await fault_of(bench.run(STREAMED))) == ("upstream", "ambiguous")
         assert len(bench.script.seen) == 1
+
+
+async def test_a_stream_that_fails_after_a_preview_is_paid() -> None:
+    answer = events(("partial", {"pictures": ["QUJD"]}), ("x", {"fault": "overloaded"}))
+    async with staged(make=[answer, MADE]) as bench:
+        fault = await fault_of(bench.run(STREAMED))
+        assert told(fault) == ("overloaded", None)
+        assert len(bench.script.seen) == 1
+    assert uncertain(fault)
 
 
 async def test_a_stream_was_asked_for_and_json_came() -> None:

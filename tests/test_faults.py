@@ -21,6 +21,8 @@ import pytest
 import yaml
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from proxy.config import load
+from proxy.gateway import Gateway, longest_job
 from proxy.http import Allowed, GuardedResolver, Refused
 from tests.fakes.base import Fake, running
 from tests.lab import MIB, NOISE, PNG, TEXT, Lab, bomb, error, fresh, generate, lab, post, total, wait
@@ -157,6 +159,34 @@ def test_base64_that_would_leave_its_string(server: Server, upstream: Lab) -> No
     assert len(upstream.made) == calls
 
 
+def test_a_name_that_no_header_holds(server: Server) -> None:
+    """The picture is made by then."""
+    response = generate(server, "x", "lab/a\x00b\r\nc\x7f")
+    assert response.status_code == 200, response.text
+    assert response.headers["x-pictor-model"] == "lab/a b  c"
+
+
+@pytest.mark.parametrize("made", [1, 2])
+def test_fewer_pictures_than_were_asked_for(server: Server, made: int) -> None:
+    said = json.dumps({"data": [{"b64_json": TEXT}] * made})
+    response = generate(server, f"say {said}", "lab/several", n=3)
+    assert len(response.json()["data"]) == made
+    assert response.headers["x-pictor-adjusted"] == f"n 3 -> {made}"
+
+
+def test_a_preview_that_is_no_picture(server: Server) -> None:
+    """What it is a preview of is answered all the same."""
+    frames: list[tuple[str, dict[str, Any]]] = [
+        ("partial_image", {"b64_json": "AAAA", "partial_image_index": 0}),
+        ("completed", {"b64_json": TEXT}),
+    ]
+    text = "".join(f"data: {json.dumps({'type': f'image_generation.{name}', **data})}\n\n" for name, data in frames)
+    response = generate(server, f"events {text}", "lab/streamer", stream=True, partial_images=1)
+    assert response.status_code == 200, response.text
+    assert "image_generation.completed" in response.text
+    assert TEXT in response.text
+
+
 @pytest.mark.parametrize("noise", [NOISE, "%NOISE%"], ids=["short", "lifted"])
 @pytest.mark.parametrize("end", ['","url":"http://evil.example/","x":"', "\n", "\\"])
 def test_a_picture_that_would_leave_its_string(server: Server, noise: str, end: str) -> None:
@@ -247,7 +277,7 @@ PLACES = (
     "http://255.255.255.255/x", "http://user@127.0.0.1:{port}/x", "http://user:word@localhost:{port}/x",
     "http://example.com@127.0.0.1:{port}/x", "file:///etc/passwd", "ftp://127.0.0.1:{port}/x", "gopher://127.0.0.1:{port}/",
     "//127.0.0.1:{port}/x", "127.0.0.1:{port}/x", "http://", "http:///x", "http://[::1", "http://127.0.0.1:99999/",
-    "\\x", "http://127.0.0.1:{port}\\@example.com/", "javascript:alert(1)",
+    "\\x", "http://127.0.0.1:{port}\\@example.com/", "javascript:alert(1)", "http://a..b/", "https://xn--/",
 )  # fmt: skip
 """Spellings of this machine, of its network, and of what is no address at all."""
 
@@ -295,8 +325,11 @@ async def test_a_name_that_leads_inwards(address: str) -> None:
     assert [entry["host"] for entry in await resolver.resolve("innocent.example")] == ["93.184.216.34"]
 
 
-INWARDS = ("http://[::1]:{port}/x", "http://169.254.169.254/x", "http://10.0.0.1/", "file:///etc/passwd", "ftp://127.0.0.1/x",
-           "http://user@127.0.0.1:{port}/x", "//[::1]:{port}/x", "http://127.0.0.2:{port}/x")  # fmt: skip
+INWARDS = (
+    "http://[::1]:{port}/x", "http://169.254.169.254/x", "http://10.0.0.1/", "file:///etc/passwd",
+    "ftp://127.0.0.1/x", "http://user@127.0.0.1:{port}/x", "//[::1]:{port}/x", "http://127.0.0.2:{port}/x",
+    "http://a:port/",
+)  # fmt: skip
 
 
 def test_a_redirect_inwards_is_not_followed(upstream: Lab, tmp_path: Path) -> None:
@@ -385,6 +418,32 @@ def status_of(server: Server, path: str) -> int:
     return httpx.get(f"{server.address}{path}", trust_env=False).status_code
 
 
+def test_a_picture_that_cannot_be_stored_is_answered(tmp_path: Path) -> None:
+    """It is paid for, whatever is wrong with the disk."""
+    fake = Lab()
+    with running(fake), started(tmp_path, document(tmp_path, fake)) as server:
+        (tmp_path / "data" / "files").write_text("no folder")
+        response = generate(server, "x", response_format="url")
+        assert response.json()["data"] == [{"b64_json": TEXT}]
+        assert response.headers["x-pictor-adjusted"] == "response_format url -> b64_json (internal_error)"
+        assert len(fake.made) == 1
+        assert [line for line in logged(server) if line["level"] == "error"]
+
+
+def test_pages_of_others_may_not_spend(tmp_path: Path) -> None:
+    """A browser sends a strange page's POST to the loopback without asking anybody."""
+    fake = Lab()
+    server_of = {"public_url": "https://pictor.example"}
+    with running(fake), started(tmp_path, document(tmp_path, fake, auth={"mode": "open"}, server=server_of)) as server:
+        body = json.dumps({"model": "lab/painter", "prompt": "x"})
+        for origin in ("https://evil.example", "null", "http://127.0.0.1.evil.example", "http://[::1"):
+            response = post(server, content=body, headers={"Origin": origin, "Content-Type": "text/plain"})
+            assert error(response, 403)["code"] == "foreign_origin"
+        assert not fake.made
+        for origin in ("http://localhost:3000", "http://[::1]:8000", "https://pictor.example"):
+            assert post(server, content=body, headers={"Origin": origin}).status_code == 200
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_lets_what_runs_finish(tmp_path: Path, workers: int) -> None:
     fake = Lab()
@@ -442,6 +501,20 @@ def test_sighup(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGHUP)
             wait(lambda: total(server, "config_reloads_total", result="ok") == 1)
             assert generate(server, "x", "house").headers["x-pictor-model"] == "lab/painter"
+
+
+async def test_a_reload_takes_limits_and_waits_for_what_runs(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    config = {"data": str(tmp_path / "data"), "limits": {"image_pixels": 100}}
+    path.write_text(yaml.safe_dump(config))
+    gateway = Gateway(load(path, {}), path)
+    models = {"quick": {"ops": ["generate"]}, "slow": {"ops": ["generate"], "hidden": True, "timeouts": {"job": 1800}}}
+    lab = {"translator": "openai", "base_url": "http://lab.example/v1", "models": models}
+    path.write_text(yaml.safe_dump(config | {"limits": {"image_pixels": 200}, "providers": {"lab": lab}}))
+    gateway.reload()
+    assert gateway.pixels.bound == 200
+    assert longest_job(gateway.config) == 1800
+    await gateway.aclose()
 
 
 def test_sighup_takes_nothing_from_what_runs(tmp_path: Path) -> None:

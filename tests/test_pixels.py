@@ -487,6 +487,15 @@ async def test_the_work_is_done_beside_the_loop(threads: Pixels) -> None:
         await threads.transcode(blob(data("photo.jpg")[:600]), "png")
 
 
+async def test_only_what_pillow_reads_whole_is_measured_beside_the_loop(threads: Pixels) -> None:
+    png, tiff = (saved(Image.new("RGB", (60, 40)), kind) for kind in ("PNG", "TIFF"))
+    assert (await threads.typed(tiff)).width == 60
+    threads.close()
+    assert (await threads.typed(png)).width == 60
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await threads.measure(tiff)
+
+
 async def test_jobs_masks_and_single_pictures(threads: Pixels) -> None:
     plain = Job(op="generate", model="m", prompt="x")
     assert (await threads.prepare(plain, CAPS))[0] is plain

@@ -139,6 +139,7 @@ def test_bitmaps_of_other_makers() -> None:
         ('<svg width="100%" height="100%" viewBox="0,0,31,17">', (31, 17)),
         ('<svg stroke-width="9">', (0, 0)),
         ('<svg width="1.2.3" height="4">', (0, 0)),
+        (f'<svg width="{"9" * 400}" height="4">', (0, 0)),
     ],
 )
 def test_drawings(text: str, size: tuple[int, int]) -> None:
