@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+import yaml
 
 from proxy.config import ConfigError
+from tests.fakes.base import running
+from tests.fakes.comfyui import TEXT, WORKFLOWS, ComfyUI
+from tests.server import KEY, serving
+from tests.stage import hole, opened, photo
 from tests.test_catalog import build, fault, flaws
 from tests.test_config import load
 from translators import a1111
@@ -94,3 +102,136 @@ def test_an_edit_keeps_the_shape_of_its_picture(picture: tuple[int, int], size: 
     call = a1111.start(Job(op="edit", model="default", prompt="x", images=(image,)))
     assert isinstance(call, Call)
     assert (call.json["width"], call.json["height"]) == size
+
+
+# ---- ComfyUI
+
+
+def comfy(models: Mapping[str, Any], **more: Any) -> str:
+    return yaml.safe_dump(
+        {"providers": {"comfyui": {"base_url": "http://gpu-1:8188", "models": dict(models), **more}}}, sort_keys=False
+    )
+
+
+def test_a_workflow_says_what_it_can_do() -> None:
+    served = build(comfy(WORKFLOWS))
+    found = {name: served.route(f"comfyui/{name}").targets[0].caps for name in WORKFLOWS}
+    assert {name: caps.ops for name, caps in found.items()} == {
+        "sdxl": {"generate"},
+        "one": {"generate"},
+        "redraw": {"edit", "variation"},
+        "inpaint": {"edit"},
+        "fill": {"edit", "variation"},
+        "fuse": {"edit", "variation"},
+    }
+    assert [name for name, caps in found.items() if caps.free] == ["sdxl", "one"]
+    assert {name: caps.mask for name, caps in found.items() if caps.mask != "none"} == {
+        "inpaint": "white-edits",
+        "fill": "alpha",
+    }
+    assert (found["inpaint"].mask_required, found["fill"].mask_required) == (True, False)
+    assert (found["fuse"].min_images, found["fuse"].max_images) == (3, 3)
+    assert found["redraw"].options == {"denoise"}
+    assert found["sdxl"].params == {"negative_prompt", "seed", "steps", "guidance"}
+    assert (found["sdxl"].max_n, found["one"].max_n) == (4, 10)
+    assert list(served.targets) == [f"comfyui/{name}" for name in WORKFLOWS]
+    assert "comfyui/other" in fault(served, "comfyui/other").message
+
+
+def test_a_workflow_without_text_reads_no_prompt() -> None:
+    entry = {"workflow": TEXT, "nodes": {"seed": "3.seed"}}
+    assert build(comfy({"seeds": entry})).route("seeds").targets[0].caps.prompt_chars == 0
+
+
+def test_a_workflow_of_the_whole_entry() -> None:
+    entry = {"workflow": TEXT, "nodes": {"prompt": "6.text"}}
+    served = build(comfy({"hidden": {"hidden": True}}, **entry))
+    assert list(served.targets) == ["comfyui/workflow"]
+    assert served.route("comfyui/hidden").targets[0].upstream.site == served.upstreams["comfyui"].site
+    assert list(build(comfy({})).targets) == []
+
+
+def test_a_workflow_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "sdxl.json"
+    file.write_text(json.dumps(TEXT))
+    entry = {"workflow": f"file:{file}", "nodes": {"prompt": "6.text"}}
+    site = build(comfy({"sdxl": entry})).route("comfyui/sdxl").targets[0].upstream.site
+    assert json.loads(site["workflow"]) == TEXT
+
+
+EDITORS = {"nodes": [], "links": [], "version": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("entry", "flaw"),
+    [
+        ({}, "workflow: required: a workflow in the API's format"),
+        ({"workflow": TEXT}, "nodes: required: a mapping such as"),
+        ({"workflow": "{", "nodes": {"prompt": "6.text"}}, "workflow: expected a workflow in the API's format"),
+        ({"workflow": EDITORS, "nodes": {"prompt": "6.text"}}, "workflow: this is the editor's format; save it with"),
+        ({"workflow": {"6": {}}, "nodes": {"prompt": "6.text"}}, "workflow: expected the API's format: node 6 has no"),
+        ({"workflow": TEXT, "nodes": "6.text"}, "nodes: expected a mapping"),
+        ({"workflow": TEXT, "nodes": {"prompt": "6"}}, "nodes: prompt: expected NODE.INPUT with a node of the"),
+        ({"workflow": TEXT, "nodes": {"prompt": "66.text"}}, "nodes: prompt: expected NODE.INPUT with a node of the"),
+        ({"workflow": TEXT, "nodes": {"prompt": "6.words"}}, "nodes: prompt: node 6 (CLIPTextEncode) has the inputs"),
+        ({"workflow": TEXT, "nodes": {"prompt": "6.clip"}}, "nodes: prompt: 6.clip is fed by another node"),
+        ({"workflow": TEXT, "nodes": {"seed": "6.text"}}, "nodes: seed: 6.text does not hold a whole number"),
+        ({"workflow": TEXT, "nodes": {"image_2": "3.seed"}}, "nodes: image_2: 3.seed does not hold text"),
+        ({"workflow": TEXT, "nodes": {"output": ["9", "10"]}}, "nodes: output: the workflow has no node 10"),
+    ],
+)
+def test_a_workflow_is_checked_with_the_configuration(entry: dict[str, Any], flaw: str) -> None:
+    found = flaws(comfy({"sdxl": entry}))
+    assert len(found) == 1
+    assert found[0].startswith(f"providers.comfyui.models.sdxl.{flaw}")
+    shared = flaws(comfy({}, **entry)) if entry.get("workflow") and "nodes" in entry else []
+    assert not shared or [each.startswith(f"providers.comfyui.{flaw}") for each in shared] == [True]
+
+
+def test_what_is_wrong_for_all_models_is_told_once() -> None:
+    found = flaws(comfy({"a": {}, "b": {}}, workflow=TEXT, nodes={"prompt": "6.words"}))
+    assert [each.partition(": ")[0] for each in found if ".ops" not in each] == ["providers.comfyui.nodes"]
+
+
+def test_without_an_address_there_is_no_comfyui() -> None:
+    assert "its base_url is not set" in fault(build("providers: {bfl: {api_key: k}}"), "comfyui/sdxl").message
+
+
+@pytest.fixture(scope="module")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ComfyUI, httpx.Client]]:
+    upstream = ComfyUI()
+    with running(upstream), serving(tmp_path_factory.mktemp("comfyui"), {"comfyui": upstream.config()}) as server:
+        key = {"Authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=server.base_url, headers=key, trust_env=False, timeout=30) as client:
+            yield upstream, client
+
+
+def test_each_of_several_prompts_has_a_seed_of_its_own(comfyui: tuple[ComfyUI, httpx.Client]) -> None:
+    """They wait, run, and end; what was drawn for them differs, and the answer tells it."""
+    upstream, client = comfyui
+    upstream.seen.clear()
+    body = {"model": "comfyui/one", "prompt": "a cat, patiently", "n": 3, "size": "512x768"}
+    answer = client.post("/images/generations", json=body)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"]) == 3
+    graphs = [json.loads(seen.body)["prompt"] for seen in upstream.seen if seen.path == "/prompt"]
+    seeds = [graph["3"]["inputs"]["seed"] for graph in graphs]
+    assert seeds == [seeds[0], seeds[0] + 1, seeds[0] + 2]
+    assert {(graph["5"]["inputs"]["width"], graph["5"]["inputs"]["height"]) for graph in graphs} == {(512, 768)}
+    assert "/queue" in {seen.path for seen in upstream.seen}
+    again = client.post("/images/generations", json={**body, "n": 1})
+    assert again.status_code == 200
+    last = [json.loads(seen.body)["prompt"] for seen in upstream.seen if seen.path == "/prompt"][-1]
+    assert last["3"]["inputs"]["seed"] not in seeds
+
+
+def test_a_mask_becomes_the_pictures_transparency(comfyui: tuple[ComfyUI, httpx.Client]) -> None:
+    upstream, client = comfyui
+    files = {"image": ("a.png", photo(), "image/png"), "mask": ("m.png", hole(), "image/png")}
+    answer = client.post("/images/edits", data={"model": "comfyui/fill", "prompt": "a hat"}, files=files)
+    assert answer.status_code == 200, answer.text
+    graph = [json.loads(seen.body)["prompt"] for seen in upstream.seen if seen.path == "/prompt"][-1]
+    painted = opened(upstream.files[graph["10"]["inputs"]["image"]])
+    assert painted.convert("RGB").getpixel((500, 10)) == opened(photo()).convert("RGB").getpixel((500, 10))
+    alpha = painted.getchannel("A")
+    assert (alpha.getpixel((10, 10)), alpha.getpixel((500, 10))) == (0, 255)

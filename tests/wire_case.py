@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from translators.base import (
     Partial,
     Reply,
     Usage,
+    blob,
     body,
 )
 
@@ -50,7 +52,8 @@ def job(case: Mapping[str, Any]) -> Job:
 def reply(call: Call, recorded: Mapping[str, Any]) -> Reply:
     data = json.dumps(recorded["json"]).encode() if "json" in recorded else recorded.get("text", "").encode()
     headers = {name.lower(): value for name, value in recorded.get("headers", {}).items()}
-    return Reply(call=call, status=recorded.get("status", 200), headers=headers, data=data)
+    picture = blob(base64.b64decode(recorded["body"])) if "body" in recorded else None
+    return Reply(call=call, status=recorded.get("status", 200), headers=headers, data=data, body=picture)
 
 
 def event_reply(call: Call, recorded: Mapping[str, Any]) -> Reply:

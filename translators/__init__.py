@@ -9,7 +9,7 @@ from translators.base import Translator
 NAMES: tuple[str, ...] = (
     "openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft", "kling", "dashscope",
     "stability", "ideogram", "fal", "jimeng", "modelscope", "siliconflow", "together", "xai", "minimax", "zai",
-    "bedrock", "replicate", "hunyuan", "a1111", "liblib",
+    "bedrock", "replicate", "hunyuan", "a1111", "liblib", "comfyui",
 )  # fmt: skip
 
 
