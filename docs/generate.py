@@ -1,4 +1,4 @@
-"""The generated parts of README.md and docs/: tables of what the code declares, between markers.
+"""The generated parts of README.md, docs/ and config.yaml: tables of what the code declares, between markers.
 
 python -m docs.generate           writes them
 python -m docs.generate --check   names the pages that are not as they would be written; exit status 1 if any
@@ -16,7 +16,9 @@ import translators
 from docs import declared, served
 
 ROOT = Path(__file__).parent.parent
-MARKED = re.compile(r"<!-- begin (?P<name>\w+) -->\n(?P<text>.*?)<!-- end (?P=name) -->", re.DOTALL)
+MARKED = re.compile(
+    r"(?P<open><!--|#) begin (?P<name>\w+)(?P<close> -->|)\n(?P<text>.*?)(?P=open) end (?P=name)(?P=close)\n", re.DOTALL
+)
 
 SKELETON = """# {title}
 
@@ -47,6 +49,7 @@ def wanted() -> dict[str, Mapping[str, str]]:
             "fields": declared.own_fields(),
             "errors": declared.errors(),
         },
+        "config.yaml": {"variables": served.variables()},
         "docs/providers/README.md": {"providers": served.overview(""), "models": served.matrix()},
         "docs/configuration.md": {"settings": declared.settings(), "capabilities": declared.capabilities()},
         "docs/metrics.md": {"metrics": declared.metrics(), "labels": declared.labels()},
@@ -67,7 +70,10 @@ def spliced(page: str, text: str, parts: Mapping[str, str]) -> str:
     if found != sorted(parts):
         raise Unfit(f"{page}: expected markers for {', '.join(sorted(parts))}, found {', '.join(found) or 'none'}")
     return MARKED.sub(
-        lambda match: f"<!-- begin {match['name']} -->\n{parts[match['name']]}\n<!-- end {match['name']} -->", text
+        lambda match: "{open} begin {name}{close}\n{part}\n{open} end {name}{close}\n".format(
+            **match.groupdict(), part=parts[match["name"]]
+        ),
+        text,
     )
 
 

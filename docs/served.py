@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import translators
 from docs.markdown import NONE, table, ticked
+from proxy import providers
 from translators.base import Caps, Free, Op, Price, Translator, Unit
 
 OPS: tuple[Op, ...] = ("generate", "edit", "variation", "video", "speech")
@@ -40,12 +42,23 @@ def some(count: int, every: int) -> str:
 
 def keys(by: Translator) -> str:
     """The environment variables that switch the provider on."""
-    env = by.PROVIDER.env
-    usual = [env[name] for name in ("api_key", "credentials") if name in env]
-    if not usual:
+    if by.PROVIDER.credential == "none":
         return "none needed"
-    ways = " or ".join(f"`{name}`" for name in usual)
-    return f"{ways} with `{env['endpoint']}`" if "endpoint" in env else ways
+    env = by.PROVIDER.env
+    ways = " or ".join(" and ".join(f"`{name}`" for name in way) for way in providers.ways(by))
+    return f"{ways} with `{env['endpoint']}`" if "endpoint" in env else ways or "only in the configuration"
+
+
+def variables() -> str:
+    """For config.yaml: a line for each provider, what switches it on before what else of the environment it reads."""
+    lines = []
+    for name in translators.NAMES:
+        by = translators.load(name)
+        first = keys(by).replace("`", "")
+        more = [each for each in by.PROVIDER.env.values() if each not in re.split(r"\W+", first)]
+        if by.PROVIDER.credential != "none":
+            lines.append(f"#   {name:<12} {first}{'; optional ' if more else ''}{', '.join(more)}")
+    return "\n".join(lines)
 
 
 def matrix() -> str:

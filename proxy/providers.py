@@ -208,14 +208,26 @@ def taken_for(translator: Translator, site: Mapping[str, str]) -> Caps | None:
 
 def wanted(translator: Translator) -> str:
     """Which variables would switch it on."""
+    own = "its base_url" if addressed(translator) else "its api_key"
+    return f"{' or '.join(' and '.join(way) for way in ways(translator)) or own} is not set"
+
+
+def ways(translator: Translator) -> list[tuple[str, ...]]:
+    """What in the environment switches it on: one variable, or several together."""
     names = secret_names(translator)
     env = translator.PROVIDER.env
-    if strange(translator) and not translator.base({}):
-        return f"{env.get('base_url', 'its base_url')} is not set"
-    alone = [env[name] for name in ("api_key", "credentials") if name in names and name in env]
+    if addressed(translator):
+        return [(env["base_url"],)] if "base_url" in env else []
+    found: list[tuple[str, ...]] = [
+        (env[name],) for name in ("api_key", "credentials") if name in names and name in env
+    ]
     rest = [env[name] for name in env if name in names and name not in {"api_key", "credentials", "session_token"}]
-    ways = [*alone, " and ".join(rest)] if rest else alone
-    return f"{' or '.join(ways) or 'its api_key'} is not set"
+    return [*found, tuple(rest)] if rest else found
+
+
+def addressed(translator: Translator) -> bool:
+    """Whether an address is what it is switched on by: it has none of its own, and may need no credential."""
+    return strange(translator) and not translator.base({})
 
 
 def login(item: Any, path: str, translator: Translator, flaws: list[str]) -> Login | str | None:
