@@ -128,6 +128,11 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Caps", "options"): "Names in `provider_options`; `*` for any.",
     ("Caps", "ends"): "The day of its shutdown, such as 2026-12-01.",
     ("Caps", "auto_size"): "Whether the size may be left out.",
+    (
+        "Caps",
+        "keeps",
+    ): "Where the picture's own shape stays, whatever size is asked for: `edit`, `variation`, `mask` (edits "
+    "with a mask), `single` (edits of one picture).",
     ("Caps", "mask"): "Whether it takes a mask, and which part of it is edited.",
     ("Caps", "markup"): "Whether it takes OpenAI's `markup` picture.",
     ("Caps", "inputs"): "How it takes pictures. `url` needs `server.public_url`.",

@@ -82,12 +82,28 @@ def decide_size(ask: Ask, caps: Caps) -> Decision:
         return NOTHING if caps.auto_size else Decision(_set(sizes.choose(sizes.NO_WISH, caps)))
     wish = read_wish(ask)
     choice = sizes.choose(wish, caps)
+    if caps.keeps and keeps_shape(ask, caps):
+        left = tuple(
+            left_out(param, f"{said} left out: the picture keeps its own shape")
+            for param in ("size", "aspect_ratio", *(() if choice.resolution else ("resolution",)))
+            if (said := getattr(ask, param)) not in {None, "auto"}
+        )
+        return Decision({"resolution": choice.resolution}, notes=left)
     notes = []
     for param in ("size", "aspect_ratio", "resolution"):
         said = getattr(ask, param)
         if said is not None and (note := _size_note(param, said, choice, caps)):
             notes.append(note)
     return Decision(_set(choice), notes=tuple(notes))
+
+
+def keeps_shape(ask: Ask, caps: Caps) -> bool:
+    """Whether the picture that came along decides the shape of what is made."""
+    return bool(ask.images) and (
+        ask.op in caps.keeps
+        or ("mask" in caps.keeps and ask.mask is not None)
+        or ("single" in caps.keeps and len(ask.images) == 1)
+    )
 
 
 def read_wish(ask: Ask) -> sizes.Wish:

@@ -314,6 +314,29 @@ def test_size(
     assert texts(planned) == notes
 
 
+@pytest.mark.parametrize(
+    ("keeps", "op", "images", "masked", "kept"),
+    [
+        ("edit", "edit", 1, False, True),
+        ("edit", "variation", 1, False, False),
+        ("edit", "generate", 0, False, False),
+        ("variation", "variation", 1, False, True),
+        ("mask", "edit", 1, True, True),
+        ("mask", "edit", 1, False, False),
+        ("single", "edit", 1, False, True),
+        ("single", "edit", 2, False, False),
+    ],
+)
+def test_a_picture_that_keeps_its_shape(keeps: Any, op: PictureOp, images: int, masked: bool, kept: bool) -> None:
+    caps = replace(WORDED, mask="alpha", keeps=frozenset({keeps}))
+    links = tuple(Link("https://x", f"image[{index}]") for index in range(images))
+    ask = Ask(op=op, prompt="a", images=links, mask=Link("https://x", "mask") if masked else None, size="1344x768")
+    inputs = Inputs(images=(RED,) * images, mask=MASK if masked else None)
+    made = plan(ask, inputs, target(caps))
+    assert (made.jobs[0].ratio is None) is kept
+    assert [note.param for note in made.notes if "keeps its own shape" in note.text] == (["size"] if kept else [])
+
+
 def test_sizes_that_contradict_each_other() -> None:
     assert refused(RICH, size="1024x1024", aspect_ratio="16:9").param == "aspect_ratio"
     assert refused(RICH, size="1024x1024", resolution="2K").param == "resolution"

@@ -21,6 +21,8 @@ import pybase64
 Op: TypeAlias = Literal["generate", "edit", "variation", "video", "speech"]
 MaskRule: TypeAlias = Literal["none", "alpha", "white-edits", "black-edits"]
 Encoding: TypeAlias = Literal["raw", "base64", "hex"]
+Keeps: TypeAlias = Literal["edit", "variation", "mask", "single"]
+"""Edits, variations, edits with a mask, or edits of a single picture."""
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
 
@@ -405,6 +407,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     resolutions: tuple[str, ...] = ()  # ascending, in the model's spelling: 512, 1K, 1.5K, 2K, 4K
     pixels_of: Mapping[str, Size] = {}  # "16:9@2K" -> width, height
     auto_size: bool = True
+    keeps: frozenset[Keeps] = frozenset()  # where the picture's own shape stays, whatever size is asked for
     min_images: int = 0  # of an edit, where it needs more than one; an edit always needs one
     max_images: int = 0  # references that one call takes
     mask: MaskRule = "none"

@@ -114,6 +114,7 @@ V45 = replace(
     qualities=("low", "medium", "high"),
     options=V2 | MAGIC,
     prices=TIER_PRICES,
+    keeps=frozenset({"mask"}),
     note="An edit with a mask takes at most four pictures and keeps the first one's size. Prices are about right.",
 )
 V4 = replace(
@@ -135,6 +136,7 @@ V3 = replace(
     params=SEED | {"style", "negative_prompt"},
     options=STYLE | {"image_weight"},
     prices=SPEED_PRICES,
+    keeps=frozenset({"mask"}),
     note="An edit with a mask keeps the picture's size.",
 )
 V3_EDIT = replace(V3, ops=EDITS, mask="none", options=STYLE, note=None)

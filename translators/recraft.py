@@ -109,6 +109,7 @@ V4 = replace(
     params=frozenset({"seed", "fidelity"}),
     options=V4_OPTIONS,
     prices=per_picture(0.035, VARIATION),
+    keeps=frozenset({"edit"}),
     note="An edit keeps the shape of its picture.",
 )
 FLASH = replace(
@@ -127,6 +128,7 @@ STYLES = replace(
     params=frozenset({"seed", "style"}),
     options=COMMON | {"upscale", "style_id", "style_match"},
     prices=per_picture(0.035),
+    keeps=frozenset(),
     note="Needs a style: a `style` (name or id), or up to ten pictures that show it.",
 )
 V3 = replace(
@@ -141,6 +143,7 @@ V3 = replace(
     params=frozenset({"seed", "fidelity", "style", "negative_prompt"}),
     options=V2_OPTIONS | {"text_layout", "strength"},
     prices=per_picture(0.04),
+    keeps=frozenset({"edit"}),
     note="An edit keeps the shape of its picture.",
 )
 V2 = replace(

@@ -94,6 +94,7 @@ SD3 = replace(
     formats=("png", "jpeg"),
     params=STYLED | {"guidance"},
     prices=credits(6.5),
+    keeps=frozenset({"edit", "variation"}),
     note="An edit keeps the shape of its picture.",
 )
 TURBO = replace(SD3, params=SD3.params - {"negative_prompt"}, prices=credits(4))

@@ -54,13 +54,13 @@ IMAGINE = Caps(
     max_n=10,
     ratios=RATIOS,
     resolutions=("1k", "2k"),  # 1.5k is reported of the newest model, but not documented
+    keeps=frozenset({"single"}),
     max_images=3,
     input_bytes=10 << 20,
     params=frozenset({"user"}),
     options=frozenset({"storage_options"}),
     prices=(Price(unit="image", amount=0.02),),
-    note="Always JPEG. An edit of one picture keeps its shape: a size that is asked for then has no effect but on the "
-    "resolution.",
+    note="Always JPEG. An edit of one picture keeps its shape.",
 )
 MODELS: Mapping[str, Caps] = {
     "grok-imagine-image-2.0": replace(
