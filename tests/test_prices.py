@@ -234,10 +234,13 @@ def test_every_listed_price_can_be_reached() -> None:
                 assert low < 1 << 40, (name, model)
 
 
+GIVEN_AWAY = {("zai", "cogview-3-flash")}  # the vendor's price list says that it is free
+
+
 def test_no_release_prices_a_picture_at_nothing() -> None:
     usage = Usage(input_text=10, input_image=0, output_text=10, output_image=1000)
     ops: tuple[Op, ...] = ("generate", "edit")
     for name, op in itertools.product(translators.NAMES, ops):
         for model, caps in translators.load(name).MODELS.items():
             found = cost(settled(caps, 0.14), op, [(2048, 2048)], caps.qualities[-1] if caps.qualities else None, usage)
-            assert found != 0 or name == "demo", (name, model)
+            assert found != 0 or name == "demo" or (name, model) in GIVEN_AWAY, (name, model)
