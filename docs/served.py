@@ -63,12 +63,19 @@ def variables() -> str:
 
 def matrix() -> str:
     """A line for each model of every provider."""
-    head = ("Model", "Generate", "Edit", "Variation", "Mask", "References", "Streaming", "Ends")
+    head = (
+        "Model", "Generate", "Edit", "Variation", "Mask", "References", "At once", "Formats", "Streaming", "Price",
+        "Ends",
+    )  # fmt: skip
     rows = []
     for name in translators.NAMES:
-        for model, caps in translators.load(name).MODELS.items():
+        by = translators.load(name)
+        for model, caps in by.MODELS.items():
             does = tuple("yes" if op in caps.ops else NONE for op in OPS[:3])
-            rows.append((f"`{name}/{model}`", *does, mask(caps), references(caps), streaming(caps), caps.ends or ""))
+            rows.append((
+                f"`{name}/{model}`", *does, mask(caps), references(caps), str(caps.max_n), formats(caps),
+                streaming(caps), price(by, caps), caps.ends or "",
+            ))  # fmt: skip
     return table(head, rows)
 
 
@@ -93,14 +100,12 @@ def models(name: str) -> str:
     """The provider's models."""
     by = translators.load(name)
     head = ("Model", "Operations", "Sizes", "References", "Mask", "Formats", "Streaming", "Price", "Ends", "Note")
-    free = by.PROVIDER.credential == "none"
     return table(
         head,
         (
             (
                 f"`{model}`", operations(caps.ops), sizes(caps), references(caps), mask(caps),
-                ", ".join(caps.formats) or "the model's own", streaming(caps),
-                "free" if free else prices(caps.prices), caps.ends or "", caps.note or "",
+                formats(caps), streaming(caps), price(by, caps), caps.ends or "", caps.note or "",
             )
             for model, caps in by.MODELS.items()
         ),
@@ -143,6 +148,17 @@ def references(caps: Caps) -> str:
 def mask(caps: Caps) -> str:
     """Whether it takes one."""
     return NONE if caps.mask == "none" else "required" if caps.mask_required else "yes"
+
+
+def formats(caps: Caps) -> str:
+    """Those that it makes; any other is converted here."""
+    return ", ".join(caps.formats) or "the model's own"
+
+
+def price(by: Translator, caps: Caps) -> str:
+    """What it costs; of a server of one's own, nothing that could be told."""
+    own = by.PROVIDER.credential == "none" or providers.addressed(by)
+    return "free" if own and not caps.prices else prices(caps.prices)
 
 
 def streaming(caps: Caps) -> str:
