@@ -98,7 +98,7 @@ SHARED: Mapping[str, str] = {
     "signing": "signatures",
     "canvas": "arithmetic of ratios and margins",
     "dialects": "how servers that speak OpenAI's API differ",
-    "google": "what Google's two services answer",
+    "google": "what Google's two services answer, and the sizes of Gemini's pictures, which others sell too",
     "painter": "the demo's pictures",
     "workflow": "ComfyUI's workflows",
 }
@@ -109,9 +109,6 @@ REUSE: Mapping[tuple[str, str], str] = {
     ("vertex", "gemini"): "the same API in Google Cloud, with another credential",
     ("bedrock", "stability"): "the same models in AWS, whose bodies are made by the same functions",
     ("comfyui", "a1111"): "the same credential of a server of one's own, and the same words when its card is full",
-    ("fal", "gemini"): "the same models sold by another: their sizes",
-    ("openrouter", "gemini"): "the same models sold by another: their sizes",
-    ("replicate", "gemini"): "the same models sold by another: their sizes",
     ("hunyuan", "volcengine"): "the same models sold by another: what they can do",
 }
 """Who uses whose functions or tables, and why. Never more than one step, and never back."""

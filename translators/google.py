@@ -1,4 +1,5 @@
-"""What Google's generative services answer: candidates, predictions, counts, and errors. Shared by their translators.
+"""What Google's generative services answer: candidates, predictions, counts, and errors. Shared by their translators,
+and the sizes of Gemini's pictures by all who sell them.
 
 A refusal is HTTP 200 with a reason in place of the picture, and a bad key is HTTP 400: the body decides, the status
 comes second.
@@ -7,10 +8,39 @@ comes second.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
-from translators.base import BY_STATUS, Blob, Done, Fault, FaultKind, Job, Output, Reply, Usage, retry_after
+from translators.base import BY_STATUS, Blob, Done, Fault, FaultKind, Job, Output, Reply, Size, Usage, retry_after
+
+TEN = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
+FOURTEEN = (*TEN, "1:4", "4:1", "1:8", "8:1")
+
+AT_1K: dict[str, Size] = {
+    "1:1": (1024, 1024), "2:3": (848, 1264), "3:2": (1264, 848), "3:4": (896, 1200), "4:3": (1200, 896),
+    "4:5": (928, 1152), "5:4": (1152, 928), "9:16": (768, 1376), "16:9": (1376, 768), "21:9": (1584, 672),
+    "1:4": (512, 2048), "4:1": (2048, 512), "1:8": (384, 3072), "8:1": (3072, 384),
+}  # fmt: skip
+AT_2_5: dict[str, Size] = {
+    "1:1": (1024, 1024), "2:3": (832, 1248), "3:2": (1248, 832), "3:4": (864, 1184), "4:3": (1184, 864),
+    "4:5": (896, 1152), "5:4": (1152, 896), "9:16": (768, 1344), "16:9": (1344, 768), "21:9": (1536, 672),
+}  # fmt: skip
+# Edges against the table for 1K, in halves. For 21:9 at 512 the documents print 792x168, which is no 21:9.
+HALVES = {"512": 1, "1K": 2, "2K": 4, "4K": 8}
+
+
+def pixels(at_1k: Mapping[str, Size], ratios: tuple[str, ...], resolutions: tuple[str, ...]) -> dict[str, Size]:
+    """`16:9@2K` -> width, height: every resolution is the same table, scaled."""
+    return {
+        f"{ratio}@{resolution}": (
+            at_1k[ratio][0] * HALVES[resolution] // 2,
+            at_1k[ratio][1] * HALVES[resolution] // 2,
+        )
+        for ratio in ratios
+        for resolution in resolutions
+    }
+
 
 REASONS: dict[str, FaultKind] = {
     "API_KEY_INVALID": "auth",

@@ -41,7 +41,7 @@ from translators.base import (
     retry_after,
 )
 from translators.base import bearer as sign
-from translators.gemini import AT_1K, AT_2_5, FOURTEEN, TEN, pixels
+from translators.google import AT_1K, AT_2_5, FOURTEEN, TEN, pixels
 from translators.shapes import bare, nothing, unread
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from translators.base import Caps, Free, Op, Price, Size
-from translators.gemini import AT_1K, AT_2_5, FOURTEEN, TEN, pixels
+from translators.google import AT_1K, AT_2_5, FOURTEEN, TEN, pixels
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
