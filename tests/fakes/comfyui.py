@@ -10,6 +10,7 @@ import io
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -44,29 +45,13 @@ CLASSES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }  # fmt: skip
 """Inputs, each a range, a list of choices, `str`, a file, or the type of a link; and the types of the outputs."""
 
-TEXT: dict[str, Any] = {
-    "3": {
-        "class_type": "KSampler",
-        "inputs": {"seed": 1, "steps": 25, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1,
-                   "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0]},
-    },
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd_xl_base_1.0.safetensors"}},
-    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 1024, "batch_size": 1}},
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
-    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["4", 1]}},
-    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-    "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "gw", "images": ["8", 0]}},
-}  # fmt: skip
+EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "workflows"
+TEXT, REDRAW, INPAINT = (json.loads((EXAMPLES / f"{name}.json").read_text()) for name in ("sdxl", "redraw", "inpaint"))
 
 
-def from_picture(**more: dict[str, Any]) -> dict[str, Any]:
-    """The workflow with a picture where the empty one was."""
-    graph = deepcopy(TEXT)
-    del graph["5"]
-    graph["3"]["inputs"] |= {"latent_image": ["11", 0], "denoise": 0.6}
-    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "example.png"}}
-    graph["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
-    return graph | more
+def changed(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The workflow that redraws a picture, with other nodes."""
+    return {**deepcopy(REDRAW), **nodes}
 
 
 PROMPTS = {"prompt": "6.text", "negative_prompt": "7.text", "seed": "3.seed", "steps": "3.steps", "guidance": "3.cfg"}
@@ -76,24 +61,17 @@ WORKFLOWS: dict[str, Any] = {
         "nodes": {**PROMPTS, "width": "5.width", "height": "5.height", "n": "5.batch_size", "output": "9"},
     },
     "one": {"workflow": TEXT, "nodes": {**PROMPTS, "width": "5.width", "height": "5.height"}},
-    "redraw": {"workflow": from_picture(), "nodes": {**PROMPTS, "image": "10.image", "denoise": "3.denoise"}},
-    "inpaint": {
-        "workflow": from_picture(**{
-            "11": {"class_type": "VAEEncodeForInpaint",
-                   "inputs": {"pixels": ["10", 0], "vae": ["4", 2], "mask": ["12", 0], "grow_mask_by": 6}},
-            "12": {"class_type": "LoadImageMask", "inputs": {"image": "example.png", "channel": "red"}},
-        }),
-        "nodes": {**PROMPTS, "image": "10.image", "mask": "12.image"},
-    },
+    "redraw": {"workflow": REDRAW, "nodes": {**PROMPTS, "image": "10.image", "denoise": "3.denoise"}},
+    "inpaint": {"workflow": INPAINT, "nodes": {**PROMPTS, "image": "10.image", "mask": "12.image"}},
     "fill": {
-        "workflow": from_picture(**{
+        "workflow": changed({
             "11": {"class_type": "VAEEncodeForInpaint",
                    "inputs": {"pixels": ["10", 0], "vae": ["4", 2], "mask": ["10", 1], "grow_mask_by": 6}},
         }),
         "nodes": {**PROMPTS, "image": "10.image", "mask": "10.image"},
     },
     "fuse": {
-        "workflow": from_picture(**{
+        "workflow": changed({
             "11": {"class_type": "VAEEncode", "inputs": {"pixels": ["15", 0], "vae": ["4", 2]}},
             "12": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
             "13": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
