@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from proxy import catalog
 from proxy.config import ConfigError
 from tests.fakes.base import running
 from tests.fakes.comfyui import TEXT, WORKFLOWS, ComfyUI
@@ -19,8 +21,9 @@ from tests.server import KEY, serving
 from tests.stage import hole, opened, photo
 from tests.test_catalog import build, fault, flaws
 from tests.test_config import load
-from translators import a1111
-from translators.base import Call, Job, Media, Secret, Stamp, blob
+from translators import a1111, openai
+from translators.base import Call, Fault, Job, Media, Reply, Secret, Stamp, blob
+from translators.openai_dialects import DIALECTS
 
 NOW = Stamp(datetime(2026, 11, 20, tzinfo=UTC), "n")
 
@@ -210,16 +213,16 @@ def test_each_of_several_prompts_has_a_seed_of_its_own(comfyui: tuple[ComfyUI, h
     """They wait, run, and end; what was drawn for them differs, and the answer tells it."""
     upstream, client = comfyui
     upstream.seen.clear()
-    body = {"model": "comfyui/one", "prompt": "a cat, patiently", "n": 3, "size": "512x768"}
+    body = {"model": "comfyui/one", "prompt": "a cat, patiently", "n": 2, "size": "512x768"}
     answer = client.post("/images/generations", json=body)
     assert answer.status_code == 200, answer.text
-    assert len(answer.json()["data"]) == 3
+    assert len(answer.json()["data"]) == 2
     graphs = [json.loads(seen.body)["prompt"] for seen in upstream.seen if seen.path == "/prompt"]
     seeds = [graph["3"]["inputs"]["seed"] for graph in graphs]
-    assert seeds == [seeds[0], seeds[0] + 1, seeds[0] + 2]
+    assert seeds == [seeds[0], seeds[0] + 1]
     assert {(graph["5"]["inputs"]["width"], graph["5"]["inputs"]["height"]) for graph in graphs} == {(512, 768)}
     assert "/queue" in {seen.path for seen in upstream.seen}
-    again = client.post("/images/generations", json={**body, "n": 1})
+    again = client.post("/images/generations", json={**body, "prompt": "a cat", "n": 1})
     assert again.status_code == 200
     last = [json.loads(seen.body)["prompt"] for seen in upstream.seen if seen.path == "/prompt"][-1]
     assert last["3"]["inputs"]["seed"] not in seeds
@@ -235,3 +238,66 @@ def test_a_mask_becomes_the_pictures_transparency(comfyui: tuple[ComfyUI, httpx.
     assert painted.convert("RGB").getpixel((500, 10)) == opened(photo()).convert("RGB").getpixel((500, 10))
     alpha = painted.getchannel("A")
     assert (alpha.getpixel((10, 10)), alpha.getpixel((500, 10))) == (0, 255)
+
+
+# ---- servers that speak as OpenAI does
+
+PAGE = Path(__file__).parent.parent / "docs" / "providers" / "self-hosted.md"
+EXAMPLES = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)]
+
+
+def test_the_examples_serve_what_they_name(tmp_path: Path) -> None:
+    """All of them side by side, with what each server can do."""
+    providers = {name: entry for example in EXAMPLES for name, entry in example["providers"].items()}
+    env = {"LOCALAI_API_KEY": "k", "LAB_API_KEY": "k"}
+    text = yaml.safe_dump({"providers": providers}, sort_keys=False)
+    served = catalog.build(load(tmp_path, text, env), created=0)
+    assert list(served.targets) == [f"{name}/{model}" for name, entry in providers.items() for model in entry["models"]]
+    found = {name: target.caps for name, target in served.targets.items()}
+    assert {name: (caps.mask, caps.max_n, caps.max_images, caps.formats) for name, caps in found.items()} == {
+        "localai/flux.1-dev": ("white-edits", 1, 16, ()),
+        "localai/flux.1-kontext-dev": ("none", 1, 1, ()),
+        "localai/dreamshaper": ("white-edits", 1, 16, ()),
+        "omni/Qwen/Qwen-Image": ("white-edits", 10, 16, ("png", "jpeg", "webp")),
+        "sglang/black-forest-labs/FLUX.1-dev": ("none", 10, 16, ("png", "jpeg", "webp")),
+        "sglang/Qwen/Qwen-Image-Edit-2509": ("none", 10, 3, ("png", "jpeg", "webp")),
+        "sdcpp/sd-cpp-local": ("white-edits", 10, 16, ("png", "jpeg")),
+        "lab/house-model": ("alpha", 4, 16, ("png", "webp")),
+        "lab/old-model": ("none", 1, 16, ()),
+    }
+    assert not any(caps.streams or caps.qualities or caps.backgrounds for caps in found.values())
+
+
+def test_the_table_of_dialects_says_what_they_are() -> None:
+    rows = [line.split("|")[1:-1] for line in PAGE.read_text().splitlines() if re.match(r"\| `(?!dialect)", line)]
+    told = {cells[0].strip(" `"): [cell.strip() for cell in cells[2:]] for cells in rows}
+    assert told.keys() == DIALECTS.keys()
+    for name, (count, references, mask, formats, params) in told.items():
+        caps = DIALECTS[name].caps
+        assert (int(count), references) == (caps.max_n, "yes" if caps.max_images > 1 else "–")
+        assert mask == ("–" if caps.mask == "none" else "yes")
+        assert formats == (", ".join(caps.formats) or "–")
+        assert set(re.findall(r"`(\w+)`", params)) == caps.params
+
+
+def test_a_dialect_that_nobody_speaks() -> None:
+    text = "providers: {lab: {translator: openai, base_url: 'http://gpu-1:1', models: {m: {dialect: vllm}}}}"
+    assert flaws(text) == ["providers.lab.models.m.dialect: expected one of localai, vllm-omni, sglang, sd.cpp"]
+
+
+def test_the_reason_of_an_error_that_is_a_word() -> None:
+    data = json.dumps({"error": "server_error", "message": "generate_image returned no results"}).encode()
+    with pytest.raises(Fault, match="returned no results"):
+        openai.check(Reply(call=Call(path="/"), status=500, data=data))
+
+
+@pytest.mark.parametrize("job", [
+    Job(op="generate", model="m", prompt="x", options={"sample_params": 5}, site={"dialect": "sd.cpp"}),
+    Job(op="edit", model="m", prompt="x", options={"url": "http://10.0.0.1/"}, site={"dialect": "vllm-omni"}),
+    Job(op="edit", model="m", prompt="x", options={"mask_image": "x"}, site={"dialect": "vllm-omni"}),
+    Job(op="generate", model="m", prompt="x", options={"file": "http://10.0.0.1/"}, site={"dialect": "localai"}),
+])  # fmt: skip
+def test_what_options_may_not_bring(job: Job) -> None:
+    with pytest.raises(Fault) as caught:
+        openai.start(job)
+    assert (caught.value.kind, caught.value.param) == ("invalid", f"provider_options.{next(iter(job.options))}")

@@ -1,7 +1,8 @@
 """OpenAI, and every server that speaks as it does: one call, one answer or a stream; see `shapes`.
 
-Elsewhere than at OpenAI (`base_url`), models are declared in the configuration and start from `DECLARED`; the settings
-`response_format` and `variations` are for servers that still have what OpenAI retired with DALL·E.
+Elsewhere than at OpenAI (`base_url`), models are declared in the configuration and start from `DECLARED`, or from what
+servers of their `dialect` can do; the settings `response_format` and `variations` are for servers that still have what
+OpenAI retired with DALL·E.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
 
+from msgspec import json
 from msgspec.structs import replace
 
 from translators import shapes
@@ -21,6 +24,7 @@ from translators.base import (
     FaultKind,
     Free,
     Job,
+    Output,
     Part,
     Price,
     Provider,
@@ -29,18 +33,20 @@ from translators.base import (
     Stamp,
     Step,
     Unit,
+    base64,
     bearer,
     prompted,
 )
-from translators.shapes import event, step
+from translators.openai_dialects import DIALECTS, Dialect
+from translators.shapes import event
 
-__all__ = ["DECLARED", "MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "declared", "event", "sign", "start", "step"]
 
 PROVIDER = Provider(
     title="OpenAI",
     # Not OPENAI_BASE_URL: where Pictor runs, it may well be set to Pictor itself.
     env={"api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID", "project": "OPENAI_PROJECT_ID"},
-    settings=frozenset({"organization", "project", "response_format", "variations"}),
+    settings=frozenset({"organization", "project", "response_format", "variations", "dialect"}),
     regions=("", "us", "eu", "ae", "au", "in", "jp"),
     docs="https://platform.openai.com/docs/api-reference/images",
 )
@@ -191,7 +197,10 @@ FIELDS: tuple[tuple[str, str], ...] = (
 )
 """Field of `Job` -> its name on the wire."""
 
-SETTLED = frozenset({"model", "prompt", "n", "size", "stream", "partial_images", "image", "images", "mask", "markup"})
+SETTLED = frozenset({
+    "model", "prompt", "n", "size", "stream", "partial_images", "image", "images", "mask", "markup", "url", "file",
+    "files", "ref_images", "reference_image", "mask_image",
+})  # fmt: skip
 """What `provider_options` may not say: the request was checked, counted and priced by them."""
 
 UNSTREAMED = frozenset({"gif", "svg"})
@@ -207,12 +216,21 @@ def caps(model: str) -> Caps | None:
     return MODELS.get(re.sub(r"-\d{4}-\d\d-\d\d$", "", model))
 
 
+def declared(site: Mapping[str, str]) -> Caps:
+    """What a model of the configuration is taken for. Raises a `Fault` for a dialect that nobody speaks."""
+    name = site.get("dialect", "")
+    if name and name not in DIALECTS:
+        raise Fault("invalid", f"expected one of {', '.join(DIALECTS)}", param="dialect")
+    return DIALECTS[name].caps if name else DECLARED
+
+
 def start(job: Job) -> Step:
-    if wish := job.site.get("response_format"):
+    dialect = DIALECTS.get(job.site.get("dialect", ""))
+    if wish := job.site.get("response_format") or (dialect and dialect.respond):
         # GPT models refuse it; some other servers need it, or answer with links that nobody else can open.
         job = replace(job, options={**job.options, "response_format": wish})
     native = job.op == "variation" and job.site.get("variations") == "native"
-    call = variation(job) if native else sent(job, "/images")
+    call = variation(job) if native else spoken(job, dialect) if dialect else sent(job, "/images")
     return replace(call, headers={name: job.site[key] for key, name in HEADERS.items() if job.site.get(key)})
 
 
@@ -288,6 +306,69 @@ def variation(job: Job) -> Call:
     """The call that OpenAI retired with DALL·E 2: a picture and no prompt."""
     said = {name: value for name, value in fields(job).items() if name != "prompt"}
     return Call(path="/images/variations", form=(*texts(said), *files(job)))
+
+
+def spoken(job: Job, dialect: Dialect) -> Call:
+    """`job` in the words of a server that is like OpenAI's."""
+    call = localai(job) if dialect.localai else sent(tailed(job) if dialect.tail else job, "/images")
+    names = dialect.names
+    form = tuple(Part(names.get(part.name, part.name), part.value) for part in call.form)
+    said = call.json and {names.get(name, name): value for name, value in call.json.items()}
+    return replace(call, form=form, json=said)
+
+
+def localai(job: Job) -> Call:
+    """Edits are generations with bare base64 in their JSON. What follows a bar in the prompt is the negative one."""
+    if job.mask:
+        return inpainting(job)
+    if job.negative_prompt:
+        job = replace(job, prompt=f"{prompted(job)}|{job.negative_prompt}", negative_prompt=None)
+    pictures = [base64(image) for image in job.images]
+    more = {"files": pictures} if len(pictures) > 1 else {"file": pictures[0]} if pictures else {}
+    return Call(path="/images/generations", json=fields(job) | more)
+
+
+def inpainting(job: Job) -> Call:
+    """LocalAI's path for masks, whose answer is always a link."""
+    if lost := next((name for name in ("seed", "negative_prompt") if getattr(job, name) is not None), None):
+        raise Fault("invalid", f"With a mask, the server takes no '{lost}'.", code="unsupported_parameter", param=lost)
+    if len(job.images) > 1:
+        raise Fault("invalid", "With a mask, the server takes one picture.", code="invalid_value", param="image")
+    said = {"model": job.model, "prompt": prompted(job), "steps": job.steps}
+    return Call(path="/images/inpainting", form=(*texts(said), *files(job)))
+
+
+def tailed(job: Job) -> Job:
+    """stable-diffusion.cpp reads what OpenAI has no field for from a block in the prompt."""
+    sampling = job.options.get("sample_params", {})
+    if not isinstance(sampling, Mapping):
+        text = "'provider_options.sample_params' must be an object."
+        raise Fault("invalid", text, code="invalid_type", param="provider_options.sample_params")
+    steps = {} if job.steps is None else {"sample_steps": job.steps}
+    members = {"seed": job.seed, "sample_params": {**steps, **sampling} or None}
+    said = {name: value for name, value in members.items() if value is not None}
+    if not said:
+        return job
+    block = json.encode(said).decode()
+    prompt = f"{prompted(job)} <sd_cpp_extra_args>{block}</sd_cpp_extra_args>"
+    return replace(job, prompt=prompt, seed=None, steps=None, options={})
+
+
+def step(job: Job, reply: Reply) -> Step:
+    """Links of a server of one's own may be relative, or name a host that it takes for its own."""
+    done = shapes.step(job, reply)
+    home = job.site.get("base_url")
+    if not home or not job.site.get("dialect") or not any(output.url for output in done.outputs):
+        return done
+    own = job.site["dialect"] == "localai"
+    return replace(done, outputs=tuple(reached(output, home, own) for output in done.outputs))
+
+
+def reached(output: Output, home: str, own: bool) -> Output:
+    if not output.url:
+        return output
+    path = urlsplit(output.url)._replace(scheme="", netloc="").geturl() if own else output.url
+    return replace(output, url=urljoin(home, path))
 
 
 def check(reply: Reply) -> None:

@@ -272,7 +272,7 @@ def failed(reply: Reply) -> Problem | None:
     except Fault:  # HTML from an edge, nothing at all, or `[DONE]`
         return Problem() if reply.status >= 400 else None
     if isinstance(found.error, str) and found.error:
-        return Problem(message=found.error, code=found.code, type=found.type)
+        return Problem(message=found.message or found.error, code=found.code, type=found.type)
     if isinstance(found.error, Problem) and found.error != Problem():
         return found.error
     if reply.status < 400 and "error" not in {reply.event, found.type}:
