@@ -28,7 +28,7 @@ READABLE = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "
 class Planned(msgspec.Struct, frozen=True):
     """A request that can be served: nothing was paid yet, and nothing in it can be the client's fault any more."""
 
-    ask: Ask
+    ask: Ask  # without its pictures: the plans have them, and a `data:` URL is as large again
     route: Route
     plans: tuple[Plan, ...]
     address: str  # ours, as this client sees it: https://pictor.example
@@ -45,7 +45,7 @@ async def planned(gateway: Gateway, ask: Ask, *, strict: bool, address: str) -> 
             name = route.targets[0].upstream.name
             gateway.metrics.count("params_changed_total", name, re.split(r"[.\[]", fault.param)[0], "refused")
         raise
-    return Planned(ask, route, made, address)
+    return Planned(replace(ask, images=(), mask=None, markup=None), route, made, address)
 
 
 async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview] | None = None) -> Result:

@@ -16,6 +16,7 @@ from translators.base import Blob, Fault, blob
 
 REDIRECTS = 5
 SMALL = 1 << 20  # bytes of an answer that is no picture
+CUT = 256 << 10  # bytes of a `data:` URL in one piece; sent in one, each of several uploads would be buffered whole
 HEADERS = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": wire.AGENT}
 
 
@@ -96,7 +97,7 @@ def data_url(url: str) -> Blob:
             pybase64.b64decode(data, validate=True)  # it may be sent on as it is, within somebody's JSON
         except ValueError as error:
             raise ValueError("its base64 is broken") from error
-        return blob(data, "base64")
+        return Blob(tuple(data[at : at + CUT] for at in range(0, len(data), CUT)), len(data), "base64")
     return blob(unquote_to_bytes(text))
 
 

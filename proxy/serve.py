@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ from proxy.config import Config, ConfigError
 BACKLOG = 2048
 REST_SECONDS = 30.0  # between two looks whether memory can be given back
 RESTART_SECONDS = 1.0  # between the death of a worker and its successor
+PROVEN_SECONDS = 10.0  # a worker that lived so long shows that the server can be started at all
+STARTS = 3  # that may fail before it is shown
 FD = "PICTOR_FD"  # the listening socket that a worker inherits
+PARENT = "PICTOR_PARENT"  # the process that started it
 
 
 def run(config: Config, path: Path | None, overrides: Mapping[str, Any]) -> int:
@@ -142,6 +145,15 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.call_later(REST_SECONDS, self.rest)
+        if parent := os.environ.get(PARENT):
+            self.orphaned(int(parent))
+
+    def orphaned(self, parent: int) -> None:
+        """Stop where the parent is gone without a word: nobody else would, and the port would stay taken."""
+        if os.getppid() != parent:
+            self.should_exit = True
+            return
+        asyncio.get_running_loop().call_later(1.0, self.orphaned, parent)
 
     def rest(self) -> None:
         """Give memory back to the system, where nothing runs that could use it again at once."""
@@ -175,7 +187,9 @@ class Server(uvicorn.Server):
 def parent(config: Config, listening: socket.socket) -> int:
     """Keep `workers` processes alive on one socket; hand signals on to them."""
     shared = tempfile.mkdtemp(prefix="pictor-metrics-")
-    env = {**os.environ, FD: str(listening.fileno()), "PROMETHEUS_MULTIPROC_DIR": shared}
+    env = {
+        **os.environ, FD: str(listening.fileno()), PARENT: str(os.getpid()), "PROMETHEUS_MULTIPROC_DIR": shared,
+    }  # fmt: skip
     stopping = False
 
     def start() -> subprocess.Popen[bytes]:
@@ -196,23 +210,32 @@ def parent(config: Config, listening: socket.socket) -> int:
         signal.signal(number, hand_on)
     host, port = listening.getsockname()[:2]
     logs.say(f"Pictor serves on http://{host}:{port} with {len(workers)} workers")
+    failed, began = 0, time.monotonic()
     try:
         while workers:
             time.sleep(0.1)
-            for i, process in reversed(list(enumerate(workers))):
-                if process.poll() is None:
-                    continue
+            for i, process in ended(workers):
                 mark_dead(shared, process.pid)
                 if stopping:
                     workers.pop(i)
                     continue
                 logs.warn("a worker died", pid=process.pid, code=process.returncode)
-                time.sleep(RESTART_SECONDS)
+                failed += time.monotonic() - began < PROVEN_SECONDS
+                if failed >= STARTS:
+                    logs.warn("workers cannot be started")
+                    hand_on(signal.SIGTERM, None)
+                else:
+                    time.sleep(RESTART_SECONDS)
                 if not stopping:  # it may have been said during the pause
                     workers[i] = start()
     finally:
         shutil.rmtree(shared, ignore_errors=True)
-    return 0
+    return int(failed >= STARTS)
+
+
+def ended(workers: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, subprocess.Popen[bytes]]]:
+    """Those that run no more, with their places; from the last, so that they can be taken out in turn."""
+    return [(i, workers[i]) for i in reversed(range(len(workers))) if workers[i].poll() is not None]
 
 
 def mark_dead(shared: str, pid: int) -> None:

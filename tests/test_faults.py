@@ -21,7 +21,10 @@ import pytest
 import yaml
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from proxy.ask import from_json
 from proxy.config import load
+from proxy.draw import planned
+from proxy.fetch import CUT, data_url
 from proxy.gateway import Gateway, longest_job
 from proxy.http import Allowed, GuardedResolver, Refused
 from tests.fakes.base import Fake, running
@@ -148,6 +151,37 @@ def test_a_bomb_as_input_is_not_unpacked(server: Server, upstream: Lab, way: str
     assert "20000x12000" in response.json()["error"]["message"]
     assert len(upstream.made) == calls
     assert memory(server) - before < 100 * MIB
+
+
+async def test_a_data_url_is_held_once_and_in_pieces(tmp_path: Path) -> None:
+    """Its text in the request is as large again, and would stay until the answer."""
+    picture = PNG + bytes(3 * MIB)
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    body = {"model": "demo/painter", "prompt": "x", "images": [{"image_url": url}], "mask": {"image_url": url}}
+    gateway = Gateway(load(None, {"PICTOR_DATA": str(tmp_path)}))
+    work = await planned(gateway, from_json("edit", json.dumps(body).encode()), strict=False, address="")
+    await gateway.aclose()
+    assert (work.ask.images, work.ask.mask) == ((), None)
+    (job,) = work.plans[0].jobs
+    assert job.mask
+    for media in (*job.images, job.mask):
+        assert media.blob.bytes() == picture
+        assert max(map(len, media.blob.chunks)) <= CUT
+
+
+@pytest.mark.parametrize(
+    "data", ["", "AAA", "A", "AAAA=AAA", "AA==AAAA", "AAA-", "AA\nAA", "AAAA\u00e9AAA", "AAAA===="]
+)
+def test_base64_of_a_data_url(data: str) -> None:
+    try:
+        wanted = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+    except ValueError:
+        wanted = None
+    if wanted is None or "=" in data:
+        with pytest.raises(ValueError, match=r"base64|ascii"):
+            data_url(f"data:image/png;base64,{data}")
+    else:
+        assert data_url(f"data:image/png;base64,{data}").bytes() == wanted
 
 
 def test_base64_that_would_leave_its_string(server: Server, upstream: Lab) -> None:
@@ -589,6 +623,32 @@ def test_two_workers(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
     assert not {worker for worker in workers if Path(f"/proc/{worker}").exists()}
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    """Else the port would stay taken, by a server that nobody can stop or reload."""
+    fake = Lab()
+    with running(fake), started(tmp_path, document(tmp_path, fake), "--workers", "2") as server:
+        pid = server.process.pid
+        wait(lambda: len(children(pid)) == 2)
+        server.process.kill()
+        server.process.wait()
+        port = int(server.address.rpartition(":")[2])
+        wait(lambda: free(port))
+
+
+def free(port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_workers_that_cannot_start(tmp_path: Path) -> None:
+    fake = Lab()
+    (tmp_path / "data").write_text("no folder")
+    with started(tmp_path, document(tmp_path, fake, providers={}), "--workers", "2", ready=False) as server:
+        assert server.process.wait(20) == 1
+        assert "workers cannot be started" in server.log.read_text()
 
 
 def test_a_slow_stream_shows_signs_of_life(tmp_path: Path) -> None:

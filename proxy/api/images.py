@@ -84,6 +84,7 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
     check_model(key, ask.model or gateway.catalog.default_model or "")
     strict = request.headers.get("x-pictor-strict", "").lower() in {"true", "1"}
     work = await planned(gateway, ask, strict=strict, address=address(request, gateway))
+    ask = work.ask  # lets go of the pictures' own text
     state = request.scope["state"]
     state["told"] = {"op": ask.op, "asked": work.route.name, "n": ask.n, "size": ask.size, "stream": ask.stream}
     if ask.metadata:
