@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import translators
-from docs import declared, served
+from docs import declared, served, shown
 
 ROOT = Path(__file__).parent.parent
 MARKED = re.compile(
     r"(?P<open><!--|#) begin (?P<name>\w+)(?P<close> -->|)\n(?P<text>.*?)(?P=open) end (?P=name)(?P=close)\n", re.DOTALL
 )
+
+EXAMPLE = "xai"
+"""The provider that shows how one is added: a short one."""
 
 SKELETON = """# {title}
 
@@ -53,6 +56,11 @@ def wanted() -> dict[str, Mapping[str, str]]:
         "docs/providers/README.md": {"providers": served.overview(""), "models": served.matrix()},
         "docs/configuration.md": {"settings": declared.settings(), "capabilities": declared.capabilities()},
         "docs/metrics.md": {"metrics": declared.metrics(), "labels": declared.labels()},
+        "docs/adding-a-provider.md": {
+            "change": shown.change(EXAMPLE),
+            "conversation": shown.whole(f"tests/wire/{EXAMPLE}/generate.json"),
+            "fake": shown.defined(f"tests/fakes/{EXAMPLE}.py", "Generate", "Given", "Edit", "Xai", "fitting"),
+        },
         "docs/errors.md": {"errors": declared.errors(), "codes": declared.codes()},
     }
     for name in translators.NAMES:

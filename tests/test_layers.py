@@ -97,7 +97,6 @@ SHARED: Mapping[str, str] = {
     "shapes": "wires that several providers share",
     "signing": "signatures",
     "canvas": "arithmetic of ratios and margins",
-    "dialects": "how servers that speak OpenAI's API differ",
     "google": "what Google's two services answer, and the sizes of Gemini's pictures, which others sell too",
     "painter": "the demo's pictures",
     "workflow": "ComfyUI's workflows",

@@ -7,10 +7,35 @@ from importlib import import_module
 from translators.base import Translator
 
 NAMES: tuple[str, ...] = (
-    "openai", "azure", "gemini", "vertex", "volcengine", "openrouter", "bfl", "demo", "recraft", "kling", "dashscope",
-    "stability", "ideogram", "fal", "jimeng", "modelscope", "siliconflow", "together", "xai", "minimax", "zai",
-    "bedrock", "replicate", "hunyuan", "a1111", "liblib", "comfyui",
-)  # fmt: skip
+    "openai",
+    "azure",
+    "gemini",
+    "vertex",
+    "bfl",
+    "dashscope",
+    "hunyuan",
+    "ideogram",
+    "jimeng",
+    "kling",
+    "liblib",
+    "minimax",
+    "recraft",
+    "stability",
+    "volcengine",
+    "xai",
+    "zai",
+    "bedrock",
+    "fal",
+    "modelscope",
+    "openrouter",
+    "replicate",
+    "siliconflow",
+    "together",
+    "a1111",
+    "comfyui",
+    "demo",
+)
+"""Makers of models, then those who sell others' models, then servers of one's own."""
 
 
 def load(name: str) -> Translator:
