@@ -211,7 +211,7 @@ class Stability(Fake):
     generates: ClassVar[str] = "core"
     edits: ClassVar[str | None] = "ultra"
     masks: ClassVar[str | None] = "inpaint"
-    fuses: ClassVar[str | None] = "replace-background-and-relight"
+    fuses: ClassVar[str | None] = "control-style-transfer"
 
     tasks: dict[str, Task] = field(default_factory=dict)
 
