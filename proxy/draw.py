@@ -17,7 +17,7 @@ from proxy.gateway import Gateway
 from proxy.http import Refused
 from proxy.logs import log, warn
 from proxy.metrics import tier
-from proxy.plan import Note, Plan, plans
+from proxy.plan import Note, Plan, check_possible, plans
 from proxy.prices import cost
 from proxy.route import Made, make, ordered
 from translators.base import Fault, Job, Media, Output, Partial
@@ -37,8 +37,9 @@ class Planned(msgspec.Struct, frozen=True):
 async def planned(gateway: Gateway, ask: Ask, *, strict: bool, address: str) -> Planned:
     """Hold the request against the catalogue. Raises the `Fault` of what cannot be had, before anything is paid."""
     route = gateway.catalog.route(ask.model)
-    inputs = await load(gateway, ask) if ask.images or ask.mask or ask.markup else Inputs()
     try:
+        check_possible(ask, route.targets)
+        inputs = await load(gateway, ask) if ask.images or ask.mask or ask.markup else Inputs()
         made = plans(ask, inputs, ordered(route.targets), strict=strict)
     except Fault as fault:
         if fault.param:
@@ -101,7 +102,12 @@ async def load(gateway: Gateway, ask: Ask) -> Inputs:
         text = f"Too many images: expected at most {most}, but got {len(ask.images)}."
         raise Fault("invalid", text, code="invalid_value", param="image")
     sources: list[Source] = [*ask.images, *(each for each in (ask.mask, ask.markup) if each is not None)]
-    media = await asyncio.gather(*(received(gateway, source) for source in sources))
+    tasks = [asyncio.ensure_future(received(gateway, source)) for source in sources]
+    try:
+        media = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()  # where one cannot be had, nobody waits for the others
     images = tuple(media[: len(ask.images)])
     rest = iter(media[len(ask.images) :])
     mask = next(rest) if ask.mask is not None else None

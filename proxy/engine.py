@@ -58,27 +58,47 @@ Aside = Callable[[Callable[[Job], Step], Job], Awaitable[Step]]
 
 
 class Engine:
-    """One per configuration. `aside` computes off the event loop; a download brings at most `output_bytes`."""
+    """One per configuration. `aside` computes off the event loop; a download brings at most `output_bytes`.
+
+    `places` are those of the providers that take only so many calls at once: of all configurations, so that a reload
+    gives away none twice.
+    """
 
     def __init__(
-        self, pools: Pools, credentials: Credentials, aside: Aside, metrics: Metrics, output_bytes: int
+        self,
+        pools: Pools,
+        credentials: Credentials,
+        aside: Aside,
+        metrics: Metrics,
+        output_bytes: int,
+        places: dict[tuple[str, int], asyncio.Semaphore] | None = None,
     ) -> None:
         self.pools = pools
         self.credentials = credentials
         self.aside = aside
         self.metrics = metrics
         self.output_bytes = output_bytes
-        self._places: dict[str, asyncio.Semaphore] = {}
+        self._places = {} if places is None else places
 
-    async def run(self, job: Job, target: Target, credential: Credential, emit: Emit, download: bool = True) -> Done:
+    async def run(
+        self,
+        job: Job,
+        target: Target,
+        credential: Credential,
+        emit: Emit,
+        download: bool = True,
+        ends: float | None = None,
+    ) -> Done:
         """Drive `job` to its end, with one credential from submit to download.
 
-        Raises the `Fault` that ended it; `timeout` where the whole took longer than the provider's `job_seconds`.
+        Raises the `Fault` that ended it; `timeout` where it was not done by `ends` (of the loop's clock; the provider's
+        `job_seconds` from now where none is given), `overloaded` where no place came free by then.
         """
         upstream = target.upstream
-        deadline = asyncio.timeout(upstream.job_seconds)
+        if ends is None:
+            ends = asyncio.get_running_loop().time() + upstream.job_seconds
         try:
-            async with deadline, self._place(upstream) if upstream.concurrency else NO_QUEUE:
+            async with self._place(upstream, ends) if upstream.concurrency else NO_QUEUE, asyncio.timeout_at(ends):
                 done = await self._drive(Run(self, job, upstream, credential), emit)
                 return await self._downloaded(done, upstream) if download else done
         except TimeoutError as error:
@@ -89,12 +109,18 @@ class Engine:
             ) from error
 
     @asynccontextmanager
-    async def _place(self, upstream: Upstream) -> AsyncIterator[None]:
-        places = self._places.setdefault(upstream.name, asyncio.Semaphore(upstream.concurrency))
+    async def _place(self, upstream: Upstream, ends: float) -> AsyncIterator[None]:
+        number = upstream.concurrency
+        places = self._places.setdefault((upstream.name, number), asyncio.Semaphore(number))
         self.metrics.count("jobs_queued", upstream.name)
         began = time.monotonic()
         try:
-            await places.acquire()
+            async with asyncio.timeout_at(ends):
+                await places.acquire()
+        except TimeoutError as error:
+            raise Fault(
+                "overloaded", f"{upstream.name} had no place for this job in time.", code="queue_full"
+            ) from error
         finally:
             self.metrics.count("jobs_queued", upstream.name, by=-1)
         self.phase(upstream, "queue", began)

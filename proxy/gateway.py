@@ -39,6 +39,7 @@ class Gateway:
         data = Path(config.data)
         self.files = Files(data, secret(data))
         self.draining = False
+        self._places: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._take(config)
 
@@ -55,6 +56,7 @@ class Gateway:
             self.pixels.aside,
             self.metrics,
             OUTPUT_BYTES,
+            self._places,
         )
         labels = catalog.labels
         self.metrics.allow(

@@ -74,8 +74,7 @@ def plan(
     both: then the keyed ones win. What is keyed by another of `providers` is not for this target.
     """
     caps = target.caps
-    if ask.op == "generate" and inputs.images:  # references on a generation are an edit without a mask
-        ask = replace(ask, op="edit")
+    ask = meant(ask)
     check_operation(ask, caps)
     decisions = [decide(ask, caps) for _, decide in DECISIONS]
     decisions.append(decide_pictures(ask, inputs, caps))
@@ -95,6 +94,24 @@ def plan(
     if strict:
         refuse_noted(notes)
     return Plan(target=target, jobs=jobs, finish=Finish(**finish), notes=notes)
+
+
+def meant(ask: Ask) -> Ask:
+    """`ask` with the operation that it really is: references on a generation are an edit without a mask."""
+    return replace(ask, op="edit") if ask.op == "generate" and ask.images else ask
+
+
+def check_possible(ask: Ask, targets: Sequence[Target]) -> None:
+    """Refuse what no target does, before the client's pictures are fetched for it."""
+    refused: list[Fault] = []
+    for target in targets:
+        try:
+            check_operation(meant(ask), target.caps)
+        except Fault as fault:
+            refused.append(fault)
+        else:
+            return
+    raise refused[0]
 
 
 def refuse_noted(notes: tuple[Note, ...]) -> None:

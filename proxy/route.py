@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+from cachetools import LRUCache
 from msgspec.structs import replace
 
 from proxy.catalog import Credential, Route, Target, Upstream
@@ -27,6 +28,7 @@ COOL_SECONDS: dict[FaultKind, float] = {"auth": 300.0, "permission": 300.0, "quo
 TARGET_FAULTS: frozenset[FaultKind] = frozenset({"overloaded", "upstream", "timeout"})
 """What a breaker counts. A client's faults never open it."""
 
+KNOWN = 1_000  # targets whose past is kept: some providers take any model's name
 FAN_OUT = 4  # calls of one request at once
 
 Settle = Callable[[Job, Target], Awaitable[Job]]
@@ -59,7 +61,7 @@ class Health:
 
     metrics: Metrics
     clock: Callable[[], float] = time.monotonic
-    circuits: dict[str, Circuit] = field(default_factory=dict)
+    circuits: MutableMapping[str, Circuit] = field(default_factory=lambda: LRUCache(KNOWN))
     resting: dict[str, float] = field(default_factory=dict)  # credential name -> monotonic time of its return
     turn: dict[str, int] = field(default_factory=dict)  # upstream name -> whose turn it is
 
@@ -150,16 +152,30 @@ def wanted(route: Route, plan: Plan) -> bool:
     return not (route.hosting == "passthrough" and plan.finish.respond == "url" and plan.finish.format is None)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One plan that is tried, and what each of its jobs needs."""
+
+    plan: Plan
+    engine: Engine
+    health: Health
+    emit: Emit
+    settle: Settle
+    download: bool
+    ends: float  # of the loop's clock: by then all of it is done, or given up
+
+
 async def attempt(
     plan: Plan, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool = True
 ) -> Made:
     """All jobs of one plan, some at a time. What was made is kept, whatever became of the rest."""
     target, metrics = plan.target, engine.metrics
     began = time.monotonic()
+    ends = asyncio.get_running_loop().time() + target.upstream.job_seconds
     metrics.count("jobs_running", target.upstream.name)
     outcome: Literal["ok", "partial"] | FaultKind = "cancelled"
     try:
-        made = await run_all(plan, engine, health, emit, settle, download=download)
+        made = await run_all(Attempt(plan, engine, health, emit, settle, download, ends))
         outcome = "partial" if made.faults else "ok"
         metrics.observe(
             "job_seconds", plan.jobs[0].op, target.upstream.name, target.model, value=time.monotonic() - began
@@ -180,21 +196,18 @@ async def attempt(
         metrics.count("jobs_total", plan.jobs[0].op, target.upstream.name, target.model, outcome)
 
 
-async def run_all(plan: Plan, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool) -> Made:
-    """The plan's jobs, at most `FAN_OUT` at a time."""
+async def run_all(at: Attempt) -> Made:
+    """The plan's jobs, at most `FAN_OUT` at a time. Their pictures are the same: made to fit once."""
+    plan = at.plan
+    first = await at.settle(plan.jobs[0], plan.target)
     if len(plan.jobs) == 1:
-        return gathered(plan, [await one(plan.jobs[0], plan.target, engine, health, emit, settle, download=download)])
+        return gathered(plan, [await one(first, at)])
     places = asyncio.Semaphore(FAN_OUT)
-    # The pictures are the same for each job: made to fit once.
-    first = await settle(plan.jobs[0], plan.target)
-
-    async def settled(job: Job, _: Target) -> Job:
-        return replace(job, images=first.images, mask=first.mask, markup=first.markup)
 
     async def placed(job: Job) -> Done | Fault:
         async with places:
             try:
-                return await one(job, plan.target, engine, health, emit, settled, download=download)
+                return await one(replace(job, images=first.images, mask=first.mask, markup=first.markup), at)
             except Fault as fault:
                 return fault
 
@@ -203,23 +216,21 @@ async def run_all(plan: Plan, engine: Engine, health: Health, emit: Emit, settle
     return gathered(plan, [task.result() for task in tasks])
 
 
-async def one(
-    job: Job, target: Target, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool
-) -> Done:
+async def one(job: Job, at: Attempt) -> Done:
     """One job: with another credential where one is turned away, and once more where it came back empty."""
-    job = await settle(job, target)
+    target = at.plan.target
     fault: Fault | None = None
-    for credential in health.credentials(target.upstream):
+    for credential in at.health.credentials(target.upstream):
         for again in (True, False):
             try:
-                return await engine.run(job, target, credential, emit, download)
+                return await at.engine.run(job, target, credential, at.emit, at.download, at.ends)
             except Fault as error:
                 fault = error
                 if error.kind == "empty" and again:
-                    engine.metrics.count("retries_total", target.upstream.name, "submit", "empty")
+                    at.engine.metrics.count("retries_total", target.upstream.name, "submit", "empty")
                     continue
                 if error.kind in COOL_SECONDS:
-                    health.rest(credential, error)
+                    at.health.rest(credential, error)
                 if error.kind not in COOL_SECONDS or uncertain(error):
                     raise
                 break

@@ -815,6 +815,35 @@ async def test_a_job_that_leaves_gives_its_place_back() -> None:
     assert bench.count("jobs_total", op="generate", provider="toy", model="m", outcome="cancelled") == 2
 
 
+async def test_no_place_within_the_time_is_overloaded() -> None:
+    async with staged(make=[silence], concurrency=1) as bench:
+        first = asyncio.create_task(bench.make())
+        await until(lambda: bench.script.seen)
+        soon = asyncio.get_running_loop().time() + 0.05
+        job, at = Job(op="generate", model="m", prompt="x"), bench.targets[0]
+        with pytest.raises(Fault) as caught:
+            await bench.engine.run(job, at, at.upstream.credentials[0], bench.emit, ends=soon)
+        assert (caught.value.kind, caught.value.code) == ("overloaded", "queue_full")
+        assert "x-should-retry" not in problem(caught.value).headers
+        assert len(bench.script.seen) == 1
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_one_deadline_holds_for_all_calls_of_a_request() -> None:
+    """Not one for each: eight calls, four at a time, none of which answers, end together."""
+    async with staged(make=[silence], job_seconds=0.3) as bench:
+        assert (await fault_of(bench.make(2 * route.FAN_OUT))).code == "deadline_exceeded"
+        assert len(bench.script.calls("/make")) == route.FAN_OUT
+
+
+async def test_only_so_many_pasts_are_kept() -> None:
+    async with staged() as bench:
+        for number in range(route.KNOWN + 50):
+            bench.health.failed(target(bench.url, name=f"toy{number}"), "upstream")
+        assert len(bench.health.circuits) == route.KNOWN
+
+
 async def test_a_cancelled_job_lets_go_of_its_call() -> None:
     async with staged(make=[silence]) as bench:
         job = asyncio.create_task(bench.make())

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
@@ -544,6 +545,30 @@ def test_a_private_address_is_not_fetched(guarded: Server, shelf: Shelf, host: s
     response = httpx.post(f"{guarded.address}{EDITS}", json=body, headers=GOOD, trust_env=False)
     fault(response, 400, "invalid_value", "images[0].image_url")
     assert not shelf.seen
+
+
+def test_no_picture_is_fetched_for_a_model_that_takes_none(tmp_path: Path, shelf: Shelf) -> None:
+    shelf.seen.clear()
+    lab = {"translator": "openai", "base_url": "http://127.0.0.1:9/v1", "models": {"m": {"ops": ["generate"]}}}
+    with serving(tmp_path, {"lab": lab}) as server:
+        body = {"model": "lab/m", "prompt": "x", "images": [{"image_url": f"{shelf.url}/red"}]}
+        response = httpx.post(f"{server.address}{EDITS}", json=body, headers=GOOD, trust_env=False)
+    fault(response, 400, "invalid_value", "model")
+    assert not shelf.seen
+
+
+@pytest.mark.parametrize("said", ["on", "yes", "strict", ""])
+def test_a_strictness_that_means_nothing(guarded: Server, said: str) -> None:
+    body = {"model": "demo/painter", "prompt": "x"}
+    headers = {**GOOD, "x-pictor-strict": said}
+    response = httpx.post(f"{guarded.address}/v1/images/generations", json=body, headers=headers, trust_env=False)
+    fault(response, 400, "invalid_value", "x-pictor-strict")
+
+
+def test_metrics_are_not_for_pages_that_bend_a_name_to_this_machine(guarded: Server) -> None:
+    assert httpx.get(f"{guarded.address}/metrics", trust_env=False).status_code == 200
+    bent = httpx.get(f"{guarded.address}/metrics", headers={"Host": "evil.example"}, trust_env=False)
+    fault(bent, 401, "missing_api_key", None)
 
 
 # ---- Azure's addresses

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from urllib.parse import urlsplit
 
 from litestar import Request, get
 from litestar.datastructures import State
 
 from proxy.answer import Answer
+from proxy.config import loopback
 from proxy.gateway import Gateway
 from translators.base import Fault
 
@@ -46,6 +48,8 @@ def local(request: Request[None, None, State]) -> bool:
     client = request.scope.get("client")
     if client is None or "x-forwarded-for" in request.headers or "forwarded" in request.headers:
         return False
+    if not loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
+        return False  # a page whose name was bent to this address
     try:
         return ipaddress.ip_address(client[0]).is_loopback
     except ValueError:

@@ -82,8 +82,12 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
     if deployment:
         ask = replace(ask, model=unquote(deployment))
     check_model(key, ask.model or gateway.catalog.default_model or "")
-    strict = request.headers.get("x-pictor-strict", "").lower() in {"true", "1"}
-    work = await planned(gateway, ask, strict=strict, address=address(request, gateway))
+    work = await planned(
+        gateway,
+        ask,
+        strict=strictly(request.headers.get("x-pictor-strict", "false")),
+        address=address(request, gateway),
+    )
     ask = work.ask  # lets go of the pictures' own text
     state = request.scope["state"]
     state["told"] = {"op": ask.op, "asked": work.route.name, "n": ask.n, "size": ask.size, "stream": ask.stream}
@@ -101,6 +105,14 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
     result = await watched(gateway, work, request)
     state["told"] |= told(result)
     return Answer(200, answer.body(result), answer.headers(result))
+
+
+def strictly(said: str) -> bool:
+    """Whether what would be left out is to be refused. Raises `Fault("invalid")` for words that say neither."""
+    if said.lower() not in {"true", "1", "false", "0"}:
+        text = f"Invalid value: '{said[:40]}'. Supported values for the header x-pictor-strict are: 'true' and 'false'."
+        raise Fault("invalid", text, code="invalid_value", param="x-pictor-strict")
+    return said.lower() in {"true", "1"}
 
 
 def told(result: Result) -> dict[str, object]:

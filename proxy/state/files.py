@@ -153,8 +153,11 @@ class Files:
         for folder in sorted(self._folder.glob("????-??-??")):
             if folder.name > last:
                 break
-            for path in folder.iterdir():
-                with suppress(FileNotFoundError):  # another process sweeps too
+            paths: list[Path] = []
+            with suppress(FileNotFoundError):  # another process sweeps too
+                paths = list(folder.iterdir())
+            for path in paths:
+                with suppress(FileNotFoundError):
                     if path.stat().st_mtime < limit:
                         path.unlink()
                         gone += 1
