@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -36,6 +37,7 @@ class Link(msgspec.Struct, frozen=True):
 
     url: str
     param: str
+    blob: Blob | None = None  # the text of a long `data:` URL, as it came; `url` is empty then
 
 
 Source: TypeAlias = Upload | Link
@@ -225,19 +227,39 @@ FILES: Mapping[PictureOp, frozenset[str]] = {
 }
 DECODERS = {op: msgspec.json.Decoder(body) for op, body in IN_JSON.items()}
 NAMES = {body: body.__struct_fields__ for body in {*IN_JSON.values(), *IN_FORM.values()}}
+NOTHING_LIFTED: Mapping[str, Blob] = {}
 WHOLE = frozenset({"svg", "loras", "images", "image_urls", "mask", "markup"})
 """Members that an `Ask` holds in another shape than the body does."""
 
 
-def from_json(op: PictureOp, body: bytes) -> Ask:
-    """The request of a JSON body. Raises `Fault("invalid")`."""
+def from_json(op: PictureOp, body: bytes, lifted: Mapping[str, Blob] = NOTHING_LIFTED) -> Ask:
+    """The request of a JSON body, whose long `data:` URLs may have been `lifted` out. Raises `Fault("invalid")`."""
+    if lifted:
+        with suppress(Fault):
+            ask = _read(op, body, lifted)
+            links = [each for each in (*ask.images, ask.mask, ask.markup) if isinstance(each, Link) and each.blob]
+            if len(links) == len(lifted):
+                return ask
+        body = restored(body, lifted)  # one stands where no picture is read, or something is wrong: it is told whole
+    return _read(op, body, NOTHING_LIFTED)
+
+
+def restored(body: bytes, lifted: Mapping[str, Blob]) -> bytes:
+    """The body as it came, but for how its characters were escaped."""
+    for token, blob in lifted.items():
+        text = msgspec.json.encode(b"".join(blob.chunks).decode())
+        body = body.replace(msgspec.json.encode(token), text)
+    return body
+
+
+def _read(op: PictureOp, body: bytes, lifted: Mapping[str, Blob]) -> Ask:
     try:
         read = DECODERS[op].decode(body)
     except msgspec.ValidationError as error:
         raise invalid.explain(error, _decoded(body), CHOICES) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid.bad_json(error) from error
-    return _ask(op, read)
+    return _ask(op, read, lifted=lifted)
 
 
 def from_form(op: PictureOp, form: Form) -> Ask:
@@ -279,6 +301,7 @@ def _ask(
     uploads: tuple[Upload, ...] = (),
     mask: Upload | None = None,
     markup: Upload | None = None,
+    lifted: Mapping[str, Blob] = NOTHING_LIFTED,
 ) -> Ask:
     """`body` as an `Ask`, once the rules hold that no type can tell."""
     said: dict[str, Any] = {
@@ -287,7 +310,7 @@ def _ask(
         if value is not None
     }
     if not WHOLE.isdisjoint(said):
-        _reshape(said)
+        _reshape(said, lifted)
     for name in _LEGIBLE.keys() & said.keys():
         _check_legible(name, said[name])
     if uploads:
@@ -303,31 +326,36 @@ def _ask(
     return Ask(op=op, **said)
 
 
-def _reshape(said: dict[str, Any]) -> None:
+def _reshape(said: dict[str, Any], lifted: Mapping[str, Blob]) -> None:
     """Bring the members of `WHOLE` into the shapes of an `Ask`."""
     if "svg" in said:
         said["svg"] = msgspec.to_builtins(said["svg"])
     if "loras" in said:
         said["loras"] = tuple(Lora(lora.model, 1.0 if lora.weight is None else lora.weight) for lora in said["loras"])
-    links = tuple(_link(item, f"images[{index}]") for index, item in enumerate(said.pop("images", ())))
-    links += tuple(_address(url, f"image_urls[{index}]") for index, url in enumerate(said.pop("image_urls", ())))
+    links = tuple(_link(item, f"images[{index}]", lifted) for index, item in enumerate(said.pop("images", ())))
+    links += tuple(
+        _address(url, f"image_urls[{index}]", lifted) for index, url in enumerate(said.pop("image_urls", ()))
+    )
     if links:
         said["images"] = links
     for name in ("mask", "markup"):
         if name in said:
-            said[name] = _link(said[name], name)
+            said[name] = _link(said[name], name, lifted)
 
 
-def _link(reference: Reference, param: str) -> Link:
+def _link(reference: Reference, param: str, lifted: Mapping[str, Blob]) -> Link:
     if (reference.image_url is None) == (reference.file_id is None):
         raise invalid.invalid_value(param, f"Invalid '{param}'. Expected exactly one of 'image_url' and 'file_id'.")
     if reference.file_id is not None:  # nothing is stored by OpenAI's file ids
         text = f"No such File object: {invalid.clip(reference.file_id)}"
         raise invalid.invalid_value(f"{param}.file_id", text)
-    return _address(reference.image_url or "", f"{param}.image_url")
+    return _address(reference.image_url or "", f"{param}.image_url", lifted)
 
 
-def _address(url: str, param: str) -> Link:
+def _address(url: str, param: str, lifted: Mapping[str, Blob]) -> Link:
+    found = lifted.get(url)
+    if found and found.size <= URL_CHARS:
+        return Link("", param, found)
     if not url[:8].lower().startswith(("http://", "https://", "data:")):
         text = f"Invalid '{param}'. Expected an http(s) or data: URL, but got '{invalid.clip(url)}'."
         raise invalid.invalid_value(param, text)

@@ -121,7 +121,7 @@ async def received(gateway: Gateway, source: Source) -> Media:
     if isinstance(source, Link):
         bounds = {"bytes": min(fetching.max_bytes, limits.image_bytes), "seconds": fetching.seconds}
         try:
-            blob = await fetch.client_picture(gateway.pools, source.url, source.param, bounds)
+            blob = await fetch.client_picture(gateway.pools, source, bounds)
         except Fault as fault:
             if isinstance(fault.__cause__, Refused):
                 gateway.metrics.count("fetch_refused_total", "client", "address")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from urllib.parse import unquote_to_bytes
 
 import httpx
 import pybase64
 
 from proxy import wire
+from proxy.ask import Link
 from proxy.catalog import Upstream
 from proxy.http import Pools, Refused, Transport
-from translators.base import Blob, Fault, blob
+from translators.base import Blob, Fault, aligned, blob
+from translators.shapes import bare
 
 REDIRECTS = 5
 SMALL = 1 << 20  # bytes of an answer that is no picture
@@ -101,6 +104,22 @@ def data_url(url: str) -> Blob:
     return blob(unquote_to_bytes(text))
 
 
+def lifted_url(text: Blob) -> Blob:
+    """`data_url` of an address that was lifted out of a body: in its pieces, nothing joined. For a thread."""
+    head = b"".join(islice(text.chunks, 2))[:256]
+    if b";base64," not in head:
+        return data_url(b"".join(text.chunks).decode())
+    picture = bare(text)
+    padding = -picture.size % 4
+    picture = Blob((*picture.chunks, b"=" * padding), picture.size + padding, "base64")
+    ended = False
+    for piece in aligned(picture.chunks, 4):
+        if ended:
+            raise ValueError("its base64 is broken")
+        ended = len(pybase64.b64decode(piece, validate=True)) * 4 < len(piece) * 3  # padded
+    return picture
+
+
 def plain(
     pools: Pools,
 ) -> Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]:
@@ -122,15 +141,18 @@ def plain(
     return fetch
 
 
-async def client_picture(pools: Pools, url: str, param: str, limits: Mapping[str, float]) -> Blob:
-    """What the client's `url` leads to. Every failure is the client's: a 400 that names `param`."""
-    if url.startswith("data:"):
-        try:
-            return data_url(url)
-        except ValueError as error:
-            raise Fault("invalid", f"Invalid '{param}': {error}.", code="invalid_value", param=param) from error
+async def client_picture(pools: Pools, link: Link, limits: Mapping[str, float]) -> Blob:
+    """What the client's `link` leads to. Every failure is the client's: a 400 that names its parameter."""
+    param = link.param
     try:
-        return await get(pools, url, most=int(limits["bytes"]), seconds=limits["seconds"])
+        if link.blob is not None:
+            return await asyncio.to_thread(lifted_url, link.blob)
+        if link.url.startswith("data:"):
+            return data_url(link.url)
+    except ValueError as error:
+        raise Fault("invalid", f"Invalid '{param}': {error}.", code="invalid_value", param=param) from error
+    try:
+        return await get(pools, link.url, most=int(limits["bytes"]), seconds=limits["seconds"])
     except Refused as error:
         text = f"Error while downloading file: {error}."
         raise Fault("invalid", text, code="invalid_value", param=param) from error

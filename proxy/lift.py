@@ -19,9 +19,10 @@ SKELETON = 8 << 20  # bytes; a reply that is larger without its long strings is 
 class Lifter:
     """Takes one JSON text in pieces. `finish` gives the skeleton and what was lifted."""
 
-    __slots__ = ("_escaped", "_long", "_plain", "_start", "lifted", "skeleton")
+    __slots__ = ("_escaped", "_long", "_only", "_plain", "_start", "lifted", "skeleton")
 
-    def __init__(self) -> None:
+    def __init__(self, only: bytes = b"") -> None:
+        self._only = only  # how a string must begin to be lifted
         self.skeleton = bytearray()
         self.lifted: dict[str, Blob] = {}
         self._start = -1  # where in the skeleton the open string's text begins; -1 outside a string
@@ -56,7 +57,7 @@ class Lifter:
     def _inside(self, piece: bytes, at: int) -> int:
         end = self._close(piece, at)
         stop = len(piece) if end < 0 else end
-        if self._long is None and len(self.skeleton) - self._start + stop - at > LIFT:
+        if self._long is None and len(self.skeleton) - self._start + stop - at > LIFT and self._wanted(piece, at):
             before = bytes(self.skeleton[self._start :])
             self._long = [before] if before else []
             self._plain = b"\\" not in before
@@ -74,6 +75,10 @@ class Lifter:
         self.skeleton += b'"'
         self._start = -1
         return end + 1
+
+    def _wanted(self, piece: bytes, at: int) -> bool:
+        count = len(self._only)
+        return (self.skeleton[self._start : self._start + count] + piece[at : at + count]).startswith(self._only)
 
     def _close(self, piece: bytes, at: int) -> int:
         """Where the open string ends in `piece`, or -1."""

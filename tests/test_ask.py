@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from proxy.ask import Ask, Link, PictureOp, Upload, from_form, from_json
 from proxy.forms import Form, FormPart, parse
+from proxy.lift import Lifter
 from tests import pictures
 from translators.base import Blob, Fault, Lora, blob
 
@@ -501,3 +502,70 @@ def test_real_multipart_to_ask() -> None:
     assert bytes_of(ask) == [("image[0]", PNG)]
     assert isinstance(ask.mask, Upload)
     assert isinstance(ask.mask.blob, Blob)
+
+
+# ---- long data: URLs, lifted out of the body while it arrives
+
+
+def arrived(body: bytes, step: int = 65_536) -> tuple[bytes, Mapping[str, Blob]]:
+    """The body as it is read from a connection."""
+    lifter = Lifter(only=b"data:")
+    for at in range(0, len(body), step):
+        lifter.feed(body[at : at + step])
+    return lifter.finish()
+
+
+LONG_URL = "data:image/png;base64," + "QUJD" * 40_000
+
+
+def text_of(link: object) -> str:
+    assert isinstance(link, Link)
+    assert link.blob is not None
+    return b"".join(link.blob.chunks).decode()
+
+
+@pytest.mark.parametrize("step", [1_000, 65_536, 10**9])
+def test_pictures_in_a_body_are_not_parsed(step: int) -> None:
+    urls = (LONG_URL, "https://x/y", LONG_URL + "RA==")
+    body = {"prompt": "a", "images": [{"image_url": url} for url in urls], "mask": {"image_url": LONG_URL}}
+    skeleton, lifted = arrived(json.dumps(body).encode(), step)
+    assert len(skeleton) < 1_000
+    ask = from_json("edit", skeleton, lifted)
+    first, second, third = ask.images
+    assert (text_of(first), text_of(third), text_of(ask.mask)) == (LONG_URL, LONG_URL + "RA==", LONG_URL)
+    assert second == Link("https://x/y", "images[1].image_url")
+    assert [link.param for link in ask.images] == [f"images[{index}].image_url" for index in range(3)]
+
+
+def test_a_long_text_that_is_no_picture_stays_where_it_is() -> None:
+    options = {"lab": {"image": LONG_URL, "text": 'data: "é"\n' * 20_000}}
+    body = {"prompt": "a", "images": [{"image_url": LONG_URL}], "provider_options": options}
+    skeleton, lifted = arrived(json.dumps(body).encode())
+    assert len(lifted) == 3
+    ask = from_json("edit", skeleton, lifted)
+    assert ask.provider_options == options
+    assert ask.images == (Link(LONG_URL, "images[0].image_url"),)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"prompt": LONG_URL},
+        {"images": [{"image_url": LONG_URL, "file_id": "file-1"}]},
+        {"images": [{"image_url": LONG_URL, "more": 1}]},
+        {"images": [{"image_url": "data:" + "A" * 21_000_000}]},
+        {"images": [{"image_url": LONG_URL}], "n": "two"},
+        {"size": LONG_URL},
+    ],
+)
+def test_what_is_wrong_is_told_as_if_nothing_had_been_lifted(members: dict[str, Any]) -> None:
+    body = json.dumps({"prompt": "a", "images": [{"image_url": "https://x"}], **members}).encode()
+    whole = outcome(lambda: from_json("edit", body))
+    assert outcome(lambda: from_json("edit", *arrived(body))) == whole
+
+
+def test_a_name_that_stands_for_a_lifted_text_opens_nothing() -> None:
+    body = json.dumps({"prompt": "a", "images": [{"image_url": "\x000"}]}).encode()
+    with pytest.raises(Fault) as caught:
+        from_json("edit", *arrived(body))
+    assert caught.value.param == "images[0].image_url"

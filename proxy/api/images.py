@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter
 from msgspec.structs import replace
 
-from proxy import answer
+from proxy import answer, invalid
 from proxy.answer import Answer, Preview, Result, Stream
 from proxy.api.schema import Envelope, ImagesResponse, documented
 from proxy.ask import Ask, PictureOp, from_form, from_json
@@ -22,7 +22,8 @@ from proxy.draw import Planned, draw, planned
 from proxy.forms import Limits, parse
 from proxy.gateway import Gateway
 from proxy.keys import check_model
-from translators.base import Fault
+from proxy.lift import LIFT, Lifter
+from translators.base import Blob, Fault
 
 Deployment = Annotated[str, PathParameter(description="The model, as an Azure client names it.")]
 RESPONSES = {
@@ -41,7 +42,7 @@ async def read(request: Request[None, None, State], op: PictureOp, gateway: Gate
     kind = request.headers.get("content-type", "")
     if kind.lower().startswith("multipart/form-data"):
         return from_form(op, await parse(arriving(request), kind, Limits(body_bytes=most)))
-    return from_json(op, await whole(request, most))
+    return from_json(op, *await whole(request, most))
 
 
 async def arriving(request: Request[None, None, State]) -> AsyncIterator[bytes]:
@@ -54,16 +55,30 @@ async def arriving(request: Request[None, None, State]) -> AsyncIterator[bytes]:
         raise Fault("cancelled", "The client closed the connection.") from error
 
 
-async def whole(request: Request[None, None, State], most: int) -> bytes:
-    """The body, at most `most` bytes of it."""
+async def whole(request: Request[None, None, State], most: int) -> tuple[bytes, Mapping[str, Blob]]:
+    """The body, at most `most` bytes of it; long `data:` URLs lifted out, so that no parser meets a picture."""
     pieces: list[bytes] = []
     size = 0
-    async for piece in arriving(request):
-        size += len(piece)
-        if size > most:
-            raise too_large(most)
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    lifter: Lifter | None = None
+    try:
+        async for piece in arriving(request):
+            size += len(piece)
+            if size > most:
+                raise too_large(most)
+            pieces.append(piece)
+            if size > LIFT:
+                lifter = lifter or Lifter(only=b"data:")
+                for each in pieces:
+                    lifter.feed(each)
+                pieces.clear()
+        return lifter.finish() if lifter else (b"".join(pieces), {})
+    except Fault as fault:
+        match fault.code:
+            case "too_large":
+                raise Fault("invalid", "The request holds too much text.", code="request_too_large") from fault
+            case "truncated" | "unreadable":
+                raise invalid.bad_json(fault) from fault
+        raise
 
 
 def too_large(most: int) -> Fault:
