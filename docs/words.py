@@ -165,6 +165,10 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "ambiguous": ("upstream", "The provider's answer was lost. The picture may have been made and charged."),
     "array_above_max_length": ("invalid", "Too many items, such as more pictures than the model takes."),
     "array_below_min_length": ("invalid", "Too few items."),
+    "queue_full": (
+        "overloaded",
+        "No place came free in time at a provider whose `concurrency` is set. Nothing was sent.",
+    ),
     "breaker_open": ("overloaded", "The model failed five times in a row and rests for 30 seconds."),
     "deadline_exceeded": ("timeout", "The job took longer than the provider's `timeouts.job`."),
     "download_failed": ("upstream", "The made picture could not be downloaded from the provider."),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from msgspec.structs import replace
@@ -37,16 +38,26 @@ class Planned(msgspec.Struct, frozen=True):
 async def planned(gateway: Gateway, ask: Ask, *, strict: bool, address: str) -> Planned:
     """Hold the request against the catalogue. Raises the `Fault` of what cannot be had, before anything is paid."""
     route = gateway.catalog.route(ask.model)
-    try:
-        check_possible(ask, route.targets)
-        inputs = await load(gateway, ask) if ask.images or ask.mask or ask.markup else Inputs()
+    inputs = Inputs()
+    if ask.images or ask.mask or ask.markup:
+        with refusals(gateway, route):
+            check_possible(ask, route.targets)
+        inputs = await load(gateway, ask)
+    with refusals(gateway, route):
         made = plans(ask, inputs, ordered(route.targets), strict=strict)
+    return Planned(replace(ask, images=(), mask=None, markup=None), route, made, address)
+
+
+@contextmanager
+def refusals(gateway: Gateway, route: Route) -> Iterator[None]:
+    """Count what is refused for a model's sake."""
+    try:
+        yield
     except Fault as fault:
         if fault.param:
             name = route.targets[0].upstream.name
             gateway.metrics.count("params_changed_total", name, re.split(r"[.\[]", fault.param)[0], "refused")
         raise
-    return Planned(replace(ask, images=(), mask=None, markup=None), route, made, address)
 
 
 async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview] | None = None) -> Result:

@@ -687,6 +687,7 @@ def test_a_slow_stream_that_fails_ends_with_an_error_event(tmp_path: Path) -> No
         name, data = response.text.strip().split("\n\n")[-1].split("\n")
         assert name == "event: error"
         assert json.loads(data.removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+        wait(lambda: [line for line in logged(server) if line.get("path") == "/v1/images/generations"])
         (line,) = [line for line in logged(server) if line.get("path") == "/v1/images/generations"]
         assert (line["fault"], line["code"]) == ("timeout", "deadline_exceeded")
         assert total(server, "jobs_total", outcome="timeout") == 1
