@@ -54,6 +54,7 @@ def setup(level: str = "info", *, json: bool = True, stream: TextIO | None = Non
         quiet.handlers.clear()
         quiet.propagate = True
         quiet.setLevel(max(threshold, logging.WARNING))
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line says them
     logging.raiseExceptions = False  # else a line that cannot be written is told with its arguments, unmasked
 
 
@@ -91,7 +92,7 @@ class Lines(logging.Formatter):
             line["request_id"] = request
         for name, value in (*record.__dict__.items(), *record.__dict__.get("fields", {}).items()):
             if name not in _OWN and name not in line:
-                line[name] = MASK if _SECRET_NAME.fullmatch(name) else shown(value)
+                line[name] = MASK if _secret(name) else masked(value) if type(value) is str else shown(value)
         if record.exc_info:
             line["exception"] = masked(self.formatException(record.exc_info))
         if record.stack_info:
@@ -113,10 +114,7 @@ def shown(value: object, depth: int = 0) -> Plain:
         case Mapping() | list() | tuple() | Set() if depth >= DEEPEST:
             return "…"
         case Mapping():
-            return {
-                str(name): MASK if _SECRET_NAME.fullmatch(str(name)) else shown(each, depth + 1)
-                for name, each in value.items()
-            }
+            return {str(name): MASK if _secret(str(name)) else shown(each, depth + 1) for name, each in value.items()}
         case list() | tuple() | Set():
             items = [shown(each, depth + 1) for each, _ in zip(value, range(MOST), strict=False)]
             return [*items, f"… of {len(value)}"] if len(value) > MOST else items
@@ -131,6 +129,12 @@ _NAMES = (
     r"|pass(?:word|wd)|(?:set-)?cookie"
 )
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
+
+
+@lru_cache(256)
+def _secret(name: str) -> bool:
+    return _SECRET_NAME.fullmatch(name) is not None
+
 
 # Between a name and its value may stand whatever a list of pairs, a dict or JSON puts there.
 _IS = r"""(?:[\\"']*\s*[:=]|[\\"']+\s*,)\s*(?:b(?=["']))?[\\"']*"""
