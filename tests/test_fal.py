@@ -10,7 +10,7 @@ import pytest
 from tests.pictures import media
 from translators import fal
 from translators.base import Call, Fault, Job, Media, Reply, Secret, Stamp, Wait, blob
-from translators.fal_models import MODELS, ROUTES, shape
+from translators.fal.models import MODELS, ROUTES, shape
 
 SMALL = media("red.png")
 LARGE = Media(blob=blob(b"\0" * 1_000_001), type="image/jpeg", width=2000, height=1000)

@@ -9,7 +9,7 @@ import pytest
 from tests.pictures import media
 from translators import replicate
 from translators.base import Call, Fault, Job, Media, Part, Reply, blob
-from translators.replicate_models import MODELS, SHAPES, VERSIONS, shape
+from translators.replicate.models import MODELS, SHAPES, VERSIONS, shape
 
 SMALL = media("red.png")
 LARGE = Media(blob=blob(b"\0" * 256_001), type="image/jpeg", width=800, height=600)

@@ -23,7 +23,7 @@ from tests.test_catalog import build, fault, flaws
 from tests.test_config import load
 from translators import a1111, openai
 from translators.base import Call, Fault, Job, Media, Reply, Secret, Stamp, blob
-from translators.openai_dialects import DIALECTS
+from translators.openai.dialects import DIALECTS
 
 NOW = Stamp(datetime(2026, 11, 20, tzinfo=UTC), "n")
 

@@ -33,7 +33,7 @@ from translators.base import (
     body,
     retry_after,
 )
-from translators.hunyuan_models import CLOUD, KINDS, SQUARISH
+from translators.hunyuan.models import CLOUD, KINDS, SQUARISH
 from translators.shapes import nothing
 from translators.signing import sha256_of, tc3_authorization
 

@@ -37,7 +37,7 @@ from translators.base import (
     bearer,
     prompted,
 )
-from translators.openai_dialects import DIALECTS, Dialect
+from translators.openai.dialects import DIALECTS, Dialect
 from translators.shapes import event
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "declared", "event", "sign", "start", "step"]

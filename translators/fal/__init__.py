@@ -4,7 +4,7 @@
     POST fal.run/{endpoint} {input}        -> the same output at once, where `route` is "sync"
     POST rest.fal.ai/storage/upload/…      -> a place to PUT a large picture first
 
-What an endpoint can do and how it names things stands in `fal_models`; one that is not there takes its input from
+What an endpoint can do and how it names things stands in `models`; one that is not there takes its input from
 `provider_options`.
 """
 
@@ -42,7 +42,7 @@ from translators.base import (
     retry_after,
 )
 from translators.base import no_events as event
-from translators.fal_models import MAKES, MODELS, ROUTES, Route, Shape, path, shape
+from translators.fal.models import MAKES, MODELS, ROUTES, Route, Shape, path, shape
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
 

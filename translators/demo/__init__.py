@@ -33,7 +33,7 @@ from translators.base import (
     blob,
 )
 from translators.base import no_events as event
-from translators.painter import brushed, landscape, scene, tinted
+from translators.demo.painter import brushed, landscape, scene, tinted
 
 if TYPE_CHECKING:
     from PIL.Image import Image

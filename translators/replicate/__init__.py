@@ -5,7 +5,7 @@
     POST /files                                          a large picture first
 
 The answer is waited for a few seconds (`Prefer: wait`), then polled. What a model can do and how it names things stands
-in `replicate_models`; one that is not there takes its input from `provider_options`.
+in `models`; one that is not there takes its input from `provider_options`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from translators.base import (
 )
 from translators.base import bearer as sign
 from translators.base import no_events as event
-from translators.replicate_models import MAKES, MODELS, VERSIONS, Shape, shape
+from translators.replicate.models import MAKES, MODELS, VERSIONS, Shape, shape
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
 

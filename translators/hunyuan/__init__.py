@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from translators import hunyuan_cloud as cloud
 from translators import shapes
 from translators.base import (
     BY_STATUS,
@@ -43,7 +42,8 @@ from translators.base import (
     retry_after,
 )
 from translators.base import no_events as event
-from translators.hunyuan_models import CLOUD, MODELS, TOKENHUB
+from translators.hunyuan import cloud
+from translators.hunyuan.models import CLOUD, MODELS, TOKENHUB
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
 

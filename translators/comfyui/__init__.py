@@ -38,8 +38,18 @@ from translators.base import (
     by_status,
 )
 from translators.base import no_events as event
+from translators.comfyui.workflow import (
+    MOST,
+    PARAMS,
+    SIZES,
+    Workflow,
+    checked_option,
+    declared,
+    filled,
+    picture_places,
+    read,
+)
 from translators.shapes import unread
-from translators.workflow import MOST, PARAMS, SIZES, Workflow, checked_option, declared, filled, picture_places, read
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "declared", "event", "sign", "start", "step"]
 
