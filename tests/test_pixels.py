@@ -350,7 +350,7 @@ def test_types_nobody_can_convert_are_refused_or_handed_on() -> None:
         fit(heic, CAPS, "image[0]")
 
 
-# --- masks: R41, the transparent pixel is the one that is edited
+# --- masks: the transparent pixel is the one that is edited
 
 
 IMAGE = typed(saved(Image.new("RGB", (2, 2))))
