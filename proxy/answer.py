@@ -71,7 +71,7 @@ class Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        size = sum(len(piece) if isinstance(piece, bytes) else encoded(piece) for piece in self.pieces)
+        size = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in self.pieces)
         headers = [(b"content-type", self.kind), (b"content-length", b"%d" % size), *wired(self.headers)]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if len(self.pieces) == 1 and isinstance(self.pieces[0], bytes):
@@ -295,11 +295,6 @@ def event(op: Op, name: str, blob: Blob, rest: Mapping[str, Any]) -> list[bytes 
     kind = f"{'image_generation' if op == 'generate' else 'image_edit'}.{name}".encode()
     head = b"event: " + kind + b'\ndata: {"type":"' + kind + b'","b64_json":"'
     return [head, blob, b'",' + msgspec.json.encode(rest)[1:] + b"\n\n"]
-
-
-def encoded(blob: Blob) -> int:
-    """How long the blob is as base64."""
-    return blob.size if blob.encoding == "base64" else (blob.length + 2) // 3 * 4
 
 
 def chunks(pieces: Pieces) -> Iterable[bytes]:

@@ -176,17 +176,6 @@ class Received(httpx.AsyncByteStream):
             self.answer.close()
 
 
-class Body(httpx.AsyncByteStream):
-    """A request body that can be sent more than once."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self.pieces = pieces
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self.pieces:
-            yield piece
-
-
 @lru_cache(64)
 def patience(connect: float, read: float) -> aiohttp.ClientTimeout:
     """Seconds for a connection, and between two pieces."""

@@ -47,8 +47,7 @@ def length(part: bytes | Inline | Blob) -> int:
         return len(part)
     if isinstance(part, Blob):
         return part.length
-    inner = part.media.blob
-    return inner.size if inner.encoding == "base64" else (inner.length + 2) // 3 * 4
+    return part.media.blob.base64_length
 
 
 class Stream(httpx.AsyncByteStream):

@@ -73,6 +73,11 @@ class Blob:
         unpadded = self.size - tail.count(b"=")
         return unpadded * 3 // 4
 
+    @property
+    def base64_length(self) -> int:
+        """How long `base64` makes it."""
+        return self.size if self.encoding == "base64" else (self.length + 2) // 3 * 4
+
     def head(self, count: int = 4096) -> bytes:
         """The first `count` decoded bytes, or fewer where there are no more."""
         got = bytearray()
