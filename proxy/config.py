@@ -17,6 +17,7 @@ from proxy.providers import Provider
 from translators.base import FaultKind, Secret
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 Hosting: TypeAlias = Literal["store", "passthrough"]
 
 
@@ -27,16 +28,31 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8000  # 0: any free one
     public_url: str | None = None  # how clients reach it, for links in answers; None: as the request came
     workers: Count = 1  # processes
+    trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
     drain_seconds: Seconds = 60.0  # what running jobs are given to finish when the server is told to stop
 
 
+class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the keys of one tier may do; `None` is "no bound". Each key has these limits for itself."""
+
+    models: tuple[str, ...] = ("*",)  # patterns of the names that may be asked for: demo/*, dall-e-?
+    requests_per_minute: Count | None = None  # calls that make something
+    images_per_minute: Count | None = None  # pictures that are asked for
+    concurrent_jobs: Count | None = None  # calls that make something, at once
+    max_n: Count | None = None  # pictures of one call
+    max_size: tuple[int, int] | None = None  # width x height: no picture of more pixels
+    budget_usd_per_day: Dollars | None = None  # UTC
+    budget_usd_per_month: Dollars | None = None
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One client."""
+    """One client, fixed in the configuration. Others are made with `pictor keys create`."""
 
     name: str  # for logs and history
     key: Secret
-    admin: bool = False  # may read /metrics
+    admin: bool = False  # may read /metrics and use /v1/admin
     models: tuple[str, ...] = ("*",)  # patterns of the names that it may ask for: demo/*, dall-e-?
+    tier: str | None = None  # None: `auth.default_tier`
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +60,8 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     mode: Literal["auto", "keys", "open"] = "auto"  # auto: keys where there is one, else open
     keys: tuple[Key, ...] = ()
+    default_tier: str | None = None  # of keys without one, and of everybody where it is open; None: no limits
+    cache_seconds: Seconds = 30.0  # how long a revoked key may still work
     open_anywhere: bool = False  # the second word without which `open` is refused on a host that others can reach
 
 
@@ -57,8 +75,23 @@ class Files(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Made and uploaded files."""
 
     retention: Seconds | None = 30 * 86_400.0  # None: for ever
+    max_bytes: Bytes | None = None  # of all made files; beyond it the oldest go
     url_seconds: Seconds = 3600.0  # how long a link to a made file works, at least
+    store: str | None = None  # s3://bucket/prefix, gs://…, az://…; None: the folder `files` in `data`
+    options: Mapping[str, str] = {}  # of the store: endpoint, region, access_key_id, secret_access_key …
+    presign: bool = False  # links to made files redirect to the store's own; s3, gs and az alone
+    upload_bytes: Bytes = 512_000_000  # of one uploaded file
+    reference_bytes: Bytes = 25_000_000  # of a file that is uploaded by its address
     hosting: Hosting = "store"  # passthrough: `url` answers may be the provider's own links, which die at its will
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered of each call."""
+
+    enabled: bool = True  # false: no rows, no costs per key, nothing to ask again for
+    prompts: bool = True  # they are kept with it
+    outputs: bool = True  # the made files are kept too, so that a cut client can ask again
+    retention: Seconds | None = 90 * 86_400.0  # of the rows; the files have their own. None: for ever
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +115,8 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How prices become US dollars."""
 
     usd_per_cny: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: what is priced in CNY has no known cost
+    # what a key with a budget gets of a model whose price is not known, which no budget can bound
+    unknown: Literal["refuse", "allow"] = "refuse"
 
 
 class AliasTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,12 +126,20 @@ class AliasTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0  # its share of the first tries, where weights differ
 
 
+class Cache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same request again gets the same pictures, without another call."""
+
+    seconds: Seconds = 3600.0
+    shared: bool = False  # also with other keys
+
+
 class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model name of the operator's own."""
 
     targets: tuple[AliasTarget, ...]
     fallback_on: frozenset[FaultKind] | None = None  # after which faults the next target is tried; None: the usual
     hosting: Hosting | None = None  # None: as in `files`
+    cache: Cache | None = None  # None: each request is made
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,7 +155,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     server: Server = Server()
     auth: Auth = Auth()
     metrics: Metrics = Metrics()
-    data: str = "./data"  # the directory of made pictures, and of the secret that signs their links
+    data: str = "./data"  # the directory of the embedded database, of files, and of the secret
+    database: Secret | None = None  # postgresql://…; None: SQLite in `data`
+    redis: Secret | None = None  # redis://…: limits shared by all processes
+    secret: Secret | None = None  # signs links and digests keys; None: made at first use and kept in `data`
+    history: History = History()
     files: Files = Files()
     fetch: Fetch = Fetch()
     limits: Limits = Limits()
@@ -121,6 +168,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default_model: str | None = None  # for requests that name none
     providers: Mapping[str, Provider] = {}  # every one that is known; `Provider.off` says which are not served
     models: Mapping[str, Alias] = {}  # aliases
+    tiers: Mapping[str, Tier] = {}
 
 
 class ConfigError(Exception):

@@ -1,0 +1,143 @@
+"""The tables. Times are milliseconds since 1970, money is millionths of a US dollar; no picture is ever in one.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = sa.MetaData()
+
+Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+key = sa.Table(
+    "key",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # key_…
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("email", sa.Text),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),  # HMAC-SHA256 of the key under our secret
+    sa.Column("prefix", sa.Text, nullable=False),  # its first characters, to recognise it
+    sa.Column("previous_digest", sa.LargeBinary, unique=True),  # of the key before its last rotation
+    sa.Column("previous_until", sa.BigInteger),
+    sa.Column("tier", sa.Text),
+    sa.Column("admin", sa.Boolean, nullable=False, default=False),
+    sa.Column("models", Json),  # patterns; null: what the tier allows
+    sa.Column("overrides", Json, nullable=False),  # members of the tier that are different for this key
+    sa.Column("metadata", Json, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("revoked", sa.BigInteger),
+)
+
+task = sa.Table(
+    "task",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # task_… by time, so that its order is the order of creation
+    sa.Column("key", sa.Text, nullable=False),  # the id of the key that made it
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("ended", sa.BigInteger),
+    sa.Column("status", sa.Text, nullable=False),  # queued, in_progress, completed, failed, cancelled
+    sa.Column("op", sa.Text, nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),  # the model as the client named it
+    sa.Column("model", sa.Text),  # provider/model that answered, or was tried last
+    sa.Column("request", Json, nullable=False),  # what was asked for, without pictures
+    sa.Column("metadata", Json),
+    sa.Column("result", Json),  # what is needed to answer again: see `proxy.record`
+    sa.Column("bytes", sa.BigInteger, nullable=False, default=0),  # of its stored outputs
+    sa.Column("timings", Json),  # phase -> seconds
+    sa.Column("error", Json),
+    sa.Column("cost", sa.BigInteger),  # null: not known
+    sa.Column("wasted", sa.BigInteger, nullable=False, default=0),  # paid for what nobody got; part of no other column
+    sa.Column("estimate", sa.BigInteger),
+    sa.Column("fingerprint", sa.Text),  # of key and request: the same call again has the same
+    sa.Column("claim", sa.Text, unique=True),  # of key and Idempotency-Key
+    sa.Column("worker", sa.Text, nullable=False),  # the process that works on it
+    sa.Column("request_id", sa.Text),
+    sa.Index("task_key", "key", "id"),
+    sa.Index("task_created", "created"),
+    sa.Index("task_fingerprint", "fingerprint"),
+    sa.Index("task_worker", "worker", sqlite_where=sa.text("ended IS NULL"), postgresql_where=sa.text("ended IS NULL")),
+)
+
+entry = sa.Table(
+    "entry",  # the ledger: what each task cost, kept when its history is deleted
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # the task's
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("day", sa.Text, nullable=False),  # 2026-11-20, UTC
+    sa.Column("op", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("pictures", sa.Integer, nullable=False),
+    sa.Column("cost", sa.BigInteger),  # null: not known
+    sa.Column("wasted", sa.BigInteger, nullable=False),
+    sa.Index("entry_key", "key", "at"),
+    sa.Index("entry_day", "day"),
+)
+
+budget = sa.Table(
+    "budget",  # running totals of the keys that have a budget
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("period", sa.Text, primary_key=True),  # 2026-11-20 or 2026-11, UTC
+    sa.Column("spent", sa.BigInteger, nullable=False),
+    sa.Column("reserved", sa.BigInteger, nullable=False),
+)
+
+reservation = sa.Table(
+    "reservation",  # what running tasks may still cost
+    metadata,
+    sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("day", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("worker", sa.Text, nullable=False),
+)
+
+file = sa.Table(
+    "file",  # uploads
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # file-… by time
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),  # by its first bytes
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # in the store
+    sa.Index("file_key", "key", "id"),
+    sa.Index("file_expires", "expires"),
+)
+
+worker = sa.Table(
+    "worker",  # processes that serve
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started", sa.BigInteger, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+)
+
+rate = sa.Table(
+    "rate",  # limits shared by several processes that have no Redis; not logged on PostgreSQL
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("free", sa.BigInteger, nullable=False),  # microseconds since 1970: when nothing of it is used any more
+)
+
+slot = sa.Table(
+    "slot",  # jobs that run now, where several processes without Redis share `concurrent_jobs`
+    metadata,
+    sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("worker", sa.Text, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Index("slot_key", "key"),
+)
