@@ -13,6 +13,8 @@ from hypothesis import settings
 
 from translators import NAMES, load
 
+pytest_plugins = ["tests.stores"]
+
 CI = bool(os.environ.get("CI"))
 NODE_BIN = Path(__file__).parent / "node" / "node_modules" / ".bin"
 
