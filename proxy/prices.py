@@ -1,20 +1,31 @@
-"""What a job cost, by the price rules of its model. Pure. Unknown is `None`, never 0."""
+"""What a call cost, and what it may cost, by the price rules of its model. Pure. Unknown is `None`, never 0."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
+from typing import TYPE_CHECKING, overload
 
 from msgspec.structs import replace
 
-from translators.base import Caps, Op, Price, Size, Unit, Usage
+from proxy import tokens
+from translators.base import Caps, Fault, Job, Op, Price, Size, Unit, Usage, prompted
+
+if TYPE_CHECKING:  # a plan knows its target, whose prices are settled here
+    from proxy.plan import Plan
 
 MEGAPIXEL = 1024 * 1024
 """As those who bill by it count: each picture by itself, rounded up."""
 
-OUTPUT: frozenset[Unit] = frozenset({"image", "megapixel", "token.text.out", "token.image.out", "second", "character"})
+OUTPUT: frozenset[Unit] = frozenset(
+    {"image", "megapixel", "token.text.out", "token.image.out", "second", "character", "credit"}
+)
+
+
+# ---- what it cost
 
 
 def cost(
@@ -25,57 +36,213 @@ def cost(
     usage: Usage | None = None,
     images_in: Sequence[Size] = (),
     *,
-    seconds: float | None = None,
-    characters: int | None = None,
+    calls: int = 1,
+    counts: Mapping[Unit, float] = {},
 ) -> float | None:
-    """US dollars for one upstream call that made `outputs` (as delivered) from `images_in`; `None` where unknown.
+    """US dollars for `outputs` (as delivered), which so many upstream calls made, each from `images_in`.
 
-    `quality` is the effective one; 0 x 0 is a picture that nobody measured. What the provider itself says it charged
-    wins over every rule.
+    `None` where it is not known. `quality` is the effective one; 0 x 0 is a picture that nobody measured. `usage`
+    and `counts` (of seconds and characters) are those of all calls. What the provider itself says it charged wins
+    over every rule.
     """
     usage = usage or Usage()
     if usage.cost_usd is not None:
         return usage.cost_usd
-    fitting = [price for price in banded(prices) if price.op in {None, op}]
+    fitting = charged([price for price in banded(prices) if price.op in {None, op}], usage)
     if any(by_size(price) for price in fitting) and not all(map(math.prod, outputs)):
         return None
     covered = [any(price.unit in OUTPUT and fits(price, made, quality) for price in fitting) for made in outputs]
     if not outputs or not all(covered):
         return None
-    counts: dict[Unit, float | None] = {
-        "token.text.in": usage.input_text,
-        "token.image.in": usage.input_image if images_in or usage.input_image is not None else 0,
-        "token.text.out": usage.output_text,
-        "token.image.out": usage.output_image,
-        "second": seconds,
-        "character": characters,
-    }
+    used = {**counted(usage), **counts}
+    if not images_in and usage.input_image is None:
+        used["token.image.in"] = 0
     total = 0.0
     for price in fitting:
-        amount = units(price, outputs, quality, images_in, counts)
+        made = [each for each in outputs if fits(price, each, quality)]
+        amount = units(price, made, images_in, calls, used)
         if amount is None or (amount and price.currency != "USD"):
             return None
         total += amount * price.amount / price.per
     return round(total, 9)  # cents of a token, not of a float
 
 
+def charged(prices: Sequence[Price], usage: Usage) -> list[Price]:
+    """The rules that count: those for credits instead of all others, where it is known how many were taken."""
+    by_credit = [price for price in prices if price.unit == "credit"]
+    if by_credit and usage.credits is not None:
+        return by_credit
+    return [price for price in prices if price.unit != "credit"]
+
+
 def units(
-    price: Price,
-    outputs: Sequence[Size],
-    quality: str | None,
-    images_in: Sequence[Size],
-    counts: dict[Unit, float | None],
+    price: Price, made: Sequence[Size], images_in: Sequence[Size], calls: int, counts: Mapping[Unit, float | None]
 ) -> float | None:
-    """How many units of this rule were used; `None` where nobody counted."""
+    """How many units of a rule were used for those pictures that it fits; `None` where nobody counted."""
     if price.unit in BY_PICTURE:
         measure = BY_PICTURE[price.unit]
-        return sum(max(measure(made) - price.free, 0) for made in outputs if fits(price, made, quality))
-    if not any(fits(price, made, quality) for made in outputs):
+        return sum(max(measure(each) - price.free, 0) for each in made)
+    if not made:
         return 0
     if price.unit in BY_INPUT:
-        return max(sum(map(BY_INPUT[price.unit], images_in)) - price.free, 0)
-    count = counts[price.unit]
+        return calls * max(sum(map(BY_INPUT[price.unit], images_in)) - price.free, 0)
+    count = counts.get(price.unit)
     return None if count is None else max(count - price.free, 0)
+
+
+def counted(usage: Usage) -> dict[Unit, float | None]:
+    """What the provider counted, by unit."""
+    return {
+        "token.text.in": usage.input_text,
+        "token.image.in": usage.input_image,
+        "token.text.out": usage.output_text,
+        "token.image.out": usage.output_image,
+        "credit": usage.credits,
+    }
+
+
+def wasted(prices: Sequence[Price], job: Job, fault: Fault) -> float | None:
+    """US dollars for what nobody got: as the fault tells, or by what was counted or lost; `None` where that is unknown.
+
+    A lost picture was never measured: it is taken to be as it was asked for.
+    """
+    if fault.cost_usd is not None:
+        return fault.cost_usd
+    usage = fault.usage or Usage()
+    if fault.lost:
+        pictures = [job.size or (0, 0)] * fault.lost
+        beside = fault.usage is None  # others did arrive: what was sent is paid with them
+        sent = [] if beside else [(media.width, media.height) for media in job.images]
+        return cost(prices, job.op, pictures, job.quality, usage, sent)
+    if usage.cost_usd is not None:
+        return usage.cost_usd
+    counts = counted(usage)
+    paid = [
+        None if price.currency != "USD" else count * price.amount / price.per
+        for price in charged(prices, usage)
+        if price.op in {None, job.op} and (count := counts.get(price.unit))
+    ]
+    known = [amount for amount in paid if amount is not None]
+    return round(sum(known), 9) if known and len(known) == len(paid) else None
+
+
+# ---- what it may cost
+
+
+def estimate(plans: Sequence[Plan]) -> float | None:
+    """The most US dollars, in good faith, that the dearest of these plans may cost; no other is carried out with it.
+
+    `None` where the price of one of them is not known: no budget could bound it.
+    """
+    found = [most_of(plan) for plan in plans]
+    known = [usd for usd in found if usd is not None]
+    return max(known) if known and len(known) == len(found) else None
+
+
+def priced(plans: Sequence[Plan]) -> tuple[Plan, ...]:
+    """Those of the plans whose price is known."""
+    return tuple(plan for plan in plans if most_of(plan) is not None)
+
+
+def most_of(plan: Plan) -> float | None:
+    """The most that all calls of a plan may cost."""
+    found = [most(plan.target.caps, job) for job in plan.jobs]
+    known = [usd for usd in found if usd is not None]
+    return round(sum(known), 9) if len(known) == len(found) else None
+
+
+def most(caps: Caps, job: Job, *, counts: Mapping[Unit, float] = {}) -> float | None:
+    """The most that one call may cost: of every size and quality that can come of it, the dearest."""
+    rules = banded(caps.prices, caps.resolutions, caps.pixels_of)
+    sent = [(media.width, media.height) for media in job.images]
+    qualities = [job.quality] if job.quality is not None else [None, *dict.fromkeys(rule.quality for rule in rules)]
+    found = (
+        cost(
+            rules, job.op, [size] * job.n, quality, expected(caps, job, size, quality), sent,
+            counts={"character": len(job.prompt), **counts},
+        )
+        for size in dict.fromkeys(sizes_of(caps, rules, job))
+        for quality in qualities
+    )  # fmt: skip
+    return max((usd for usd in found if usd is not None), default=None)
+
+
+def expected(caps: Caps, job: Job, size: Size, quality: str | None) -> Usage:
+    """The most tokens that will be counted. No text has more tokens than bytes; each of `n` is billed as a call."""
+    text = sum(len(words.encode(errors="replace")) for words in (prompted(job), job.negative_prompt or ""))
+    given = [tokens.sent(caps.tokens, (media.width, media.height)) for media in job.images]
+    return Usage(
+        input_text=job.n * (text + SURROUNDS * (1 + len(given))),
+        input_image=job.n * sum(given),
+        output_text=job.n * tokens.WORDS,
+        output_image=job.n * (tokens.made(caps.tokens, size, quality) + job.partials * tokens.PREVIEW),
+    )
+
+
+SURROUNDS = 64
+"""Tokens that a provider puts around a prompt and around each picture."""
+
+UNBOUNDED = (4096, 4096)
+ITS_OWN = (2048, 2048)
+"""The largest picture of a model that takes any size, and of one that says nothing of sizes."""
+
+
+def sizes_of(caps: Caps, rules: Sequence[Price], job: Job) -> Iterator[Size]:
+    """The sizes that may be delivered; of many that differ in nothing that is paid for, the largest."""
+    if job.images and (caps.keeps or job.size is None):
+        yield from ((media.width, media.height) for media in job.images)
+    if job.size is not None:
+        yield job.size
+        return
+    asked = job.ratio is not None or job.resolution is not None
+    found = [*named(caps, job)] if asked else []
+    if not found:
+        found = [*largest(caps)]
+    if not found and not job.images:
+        found = [ITS_OWN]
+    yield from found
+    if not asked:  # where a smaller picture is the dearer one, or the only one with a price
+        limit = max((w * h for w, h in found), default=0)
+        for rule in rules:
+            side = math.isqrt(rule.pixels[1])
+            if 0 < side * side <= limit:
+                yield side, side
+            if rule.size is not None:
+                width, _, height = rule.size.partition("x")
+                yield int(width), int(height)
+
+
+def named(caps: Caps, job: Job) -> Iterator[Size]:
+    """What a ratio or a resolution stands for: as documented, else the square of that resolution."""
+    resolution = (job.resolution or "").casefold()
+    for name, size in caps.pixels_of.items():
+        ratio, _, tier = name.partition("@")
+        if job.ratio in {None, ratio} and resolution in {"", tier.casefold()}:
+            yield size
+    for tier in (resolution,) if resolution else map(str.casefold, caps.resolutions):
+        if area := area_of(tier, caps.pixels_of):
+            yield square(area[1])
+
+
+def largest(caps: Caps) -> Iterator[Size]:
+    """Everything that it makes; of what can be of any size, the largest square."""
+    yield from caps.sizes
+    yield from caps.pixels_of.values()
+    for tier in map(str.casefold, caps.resolutions):
+        if area := area_of(tier, caps.pixels_of):
+            yield square(area[1])
+    if caps.free is not None:
+        bounds = [pixels for pixels in (caps.free.pixels[1], caps.free.edge[1] ** 2) if pixels]
+        yield square(min(bounds)) if bounds else UNBOUNDED
+
+
+def square(area: int) -> Size:
+    """The smallest one of at least that area."""
+    side = math.isqrt(area - 1) + 1
+    return side, side
+
+
+# ---- rules
 
 
 def by_size(price: Price) -> bool:
@@ -157,3 +324,30 @@ def one(_: Size) -> int:
 
 BY_PICTURE: dict[Unit, Callable[[Size], int]] = {"image": one, "megapixel": megapixels}
 BY_INPUT: dict[Unit, Callable[[Size], int]] = {"input_image": one, "input_megapixel": megapixels}
+
+
+# ---- money as whole numbers
+
+
+@overload
+def micros(usd: float) -> int: ...
+@overload
+def micros(usd: None) -> None: ...
+@overload
+def micros(usd: float | None) -> int | None: ...
+def micros(usd: float | None) -> int | None:
+    """Millionths of a dollar, the half rounded up."""
+    if usd is None:
+        return None
+    return int((Decimal(repr(usd)) * 1_000_000).to_integral_value(ROUND_HALF_UP))
+
+
+@overload
+def dollars(amount: int) -> float: ...
+@overload
+def dollars(amount: None) -> None: ...
+@overload
+def dollars(amount: int | None) -> float | None: ...
+def dollars(amount: int | None) -> float | None:
+    """US dollars for that many millionths; `micros` gives the same number back."""
+    return None if amount is None else amount / 1_000_000

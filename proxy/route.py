@@ -18,7 +18,8 @@ from proxy.engine import Emit, Engine, total
 from proxy.errors import uncertain
 from proxy.metrics import Metrics
 from proxy.plan import Plan
-from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Usage
+from proxy.prices import dollars, micros, wasted
+from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Size, Usage
 
 TRIPS = 5  # faults in a row that open a target's breaker
 OPEN_SECONDS = 30.0  # it stays open; then one job may try
@@ -44,6 +45,16 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
     quality: str | None = None
     background: str | None = None
+    calls: int = 1  # upstream calls that made something
+    images_in: tuple[Size, ...] = ()  # what each of them was sent
+    wasted_usd: float = 0.0  # paid for what nobody got, by all tries; in whole millionths
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """What came of one job, and what its failed tries cost."""
+
+    done: Done
+    wasted_usd: float
 
 
 @dataclass
@@ -124,11 +135,13 @@ def ordered(targets: Sequence[Target]) -> tuple[Target, ...]:
 
 
 async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Health, emit: Emit, settle: Settle) -> Made:
-    """Run the first plan that works. The fault of the last one tried is raised where none does.
+    """Run the first plan that works. The fault of the last one tried is raised where none does: its `cost_usd` is what
+    all of them cost.
 
     `settle` makes a job's pictures fit its target; it runs only for targets that are really tried.
     """
     fault: Fault | None = None
+    spent = 0.0
     for plan in plans:
         target = plan.target
         if not health.admits(target):
@@ -139,9 +152,12 @@ async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Heal
         if fault is not None:
             engine.metrics.count("fallbacks_total", route.alias or "none", fault.kind)
         try:
-            return await attempt(plan, engine, health, emit, settle, download=wanted(route, plan))
+            made = await attempt(plan, engine, health, emit, settle, download=wanted(route, plan))
+            return replace(made, wasted_usd=added(spent, made.wasted_usd)) if spent else made
         except Fault as error:
             fault = error
+            spent = added(spent, error.cost_usd)
+            fault.cost_usd = spent or None
             if error.kind not in route.fallback_on or uncertain(error):  # another target would be paid too
                 raise
     raise fault or Fault("missing", f"The model '{route.name}' has no target.", code="invalid_value", param="model")
@@ -183,8 +199,6 @@ async def attempt(
     except Fault as fault:
         outcome = fault.kind
         health.failed(target, fault.kind)
-        if fault.cost_usd:
-            metrics.count("wasted_usd_total", target.upstream.name, fault.kind, by=fault.cost_usd)
         raise
     else:
         health.well(target)
@@ -201,10 +215,10 @@ async def run_all(at: Attempt) -> Made:
     plan = at.plan
     first = await at.settle(plan.jobs[0], plan.target)
     if len(plan.jobs) == 1:
-        return gathered(plan, [await one(first, at)])
+        return gathered(plan, [await one(first, at)], first)
     places = asyncio.Semaphore(FAN_OUT)
 
-    async def placed(job: Job) -> Done | Fault:
+    async def placed(job: Job) -> Drawn | Fault:
         async with places:
             try:
                 return await one(replace(job, images=first.images, mask=first.mask, markup=first.markup), at)
@@ -213,19 +227,26 @@ async def run_all(at: Attempt) -> Made:
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(placed(job)) for job in plan.jobs]
-    return gathered(plan, [task.result() for task in tasks])
+    return gathered(plan, [task.result() for task in tasks], first)
 
 
-async def one(job: Job, at: Attempt) -> Done:
-    """One job: with another credential where one is turned away, and once more where it came back empty."""
+async def one(job: Job, at: Attempt) -> Drawn:
+    """One job: with another credential where one is turned away, and once more where it came back empty.
+
+    The `cost_usd` of the fault that is raised is that of all tries.
+    """
     target = at.plan.target
     fault: Fault | None = None
+    spent = 0.0
     for credential in at.health.credentials(target.upstream):
         for again in (True, False):
             try:
-                return await at.engine.run(job, target, credential, at.emit, at.download, at.ends)
+                done = await at.engine.run(job, target, credential, at.emit, at.download, at.ends)
+                return Drawn(done, added(spent, *(charged(fault, job, at) for fault in done.faults)))
             except Fault as error:
                 fault = error
+                spent = added(spent, charged(error, job, at))
+                error.cost_usd = spent or None
                 if error.kind == "empty" and again:
                     at.engine.metrics.count("retries_total", target.upstream.name, "submit", "empty")
                     continue
@@ -237,13 +258,30 @@ async def one(job: Job, at: Attempt) -> Done:
     raise fault or Fault("auth", f"{target.upstream.name} has no credential.", code="no_credential")
 
 
-def gathered(plan: Plan, results: Iterable[Done | Fault]) -> Made:
-    """The results as one. Raises the first fault where nothing was made."""
+def charged(fault: Fault, job: Job, at: Attempt) -> float:
+    """What this one fault cost, counted: in whole millionths, so that all sums of it agree."""
+    target = at.plan.target
+    usd = dollars(micros(wasted(target.caps.prices, job, fault))) or 0.0
+    if usd:
+        at.engine.metrics.count("wasted_usd_total", target.upstream.name, fault.kind, by=usd)
+    return usd
+
+
+def added(*amounts: float | None) -> float:
+    """The sum of whole millionths, which is one."""
+    return dollars(sum(micros(usd) or 0 for usd in amounts))
+
+
+def gathered(plan: Plan, results: Iterable[Drawn | Fault], job: Job) -> Made:
+    """The results as one; `job` is one of those that were sent. Raises the first fault where nothing was made."""
     results = tuple(results)
-    done = [each for each in results if isinstance(each, Done)]
+    drawn = [each for each in results if isinstance(each, Drawn)]
     faults = [each for each in results if isinstance(each, Fault)]
-    if not done:
+    spent = added(*(each.wasted_usd for each in drawn), *(fault.cost_usd for fault in faults))
+    if not drawn:
+        faults[0].cost_usd = spent or None
         raise faults[0]
+    done = [each.done for each in drawn]
     return Made(
         plan=plan,
         outputs=tuple(output for each in done for output in each.outputs),
@@ -251,4 +289,7 @@ def gathered(plan: Plan, results: Iterable[Done | Fault]) -> Made:
         faults=(*(fault for each in done for fault in each.faults), *faults),
         quality=done[0].quality,
         background=done[0].background,
+        calls=len(done),
+        images_in=tuple((media.width, media.height) for media in job.images),
+        wasted_usd=spent,
     )

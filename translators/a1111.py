@@ -26,6 +26,7 @@ from translators.base import (
     Job,
     Op,
     Output,
+    Price,
     Provider,
     Reply,
     Secret,
@@ -65,6 +66,7 @@ DECLARED = Caps(
     params=frozenset({"negative_prompt", "seed", "steps", "guidance", "loras"}),
     # Not `override_settings`, `save_images` and `script_name`: with them a client would rule the server.
     options=frozenset(SAMPLING | HIRES | FROM_PICTURE),
+    prices=(Price(unit="image", amount=0),),  # a machine of one's own sends no bills
 )
 """What any checkpoint is taken for."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import pybase64
@@ -306,6 +306,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     input_image: int | None = None
     output_text: int | None = None
     output_image: int | None = None
+    credits: float | None = None  # of the provider's own money, where that is not dollars
     cost_usd: float | None = None  # what the provider says it charged
 
 
@@ -363,27 +364,34 @@ class Stamp(msgspec.Struct, frozen=True):
 
 Unit: TypeAlias = Literal[
     "image", "megapixel", "input_image", "input_megapixel", "token.text.in", "token.image.in", "token.text.out",
-    "token.image.out", "second", "character",
+    "token.image.out", "second", "character", "credit",
 ]  # fmt: skip
+Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """One price rule: `amount` buys `per` units. All rules that fit are added up.
+    """One price rule: `amount` buys `per` units. All rules that fit are added up; but where the provider tells how many
+    credits it took, rules for credits stand instead of all others.
 
     A rule without a condition always fits. `pixels` bounds width x height of the delivered picture: more than the
     first number, at most the second (0: no bound). `free` units cost nothing.
     """
 
     unit: Unit
-    amount: float
-    per: int = 1  # 1,000,000 for token prices
+    amount: Amount
+    per: Annotated[int, msgspec.Meta(ge=1)] = 1  # 1,000,000 for token prices
     currency: Literal["USD", "CNY"] = "USD"
     op: Op | None = None
     quality: str | None = None
     size: str | None = None  # "1024x1024"
     resolution: str | None = None
-    pixels: tuple[int, int] = (0, 0)
-    free: int = 0
+    pixels: tuple[Whole, Whole] = (0, 0)
+    free: Whole = 0
+
+
+Tokens: TypeAlias = Literal["patches", "gpt-image-1", "gpt-image-2", "gpt-image-2.5", "nano-banana"]
+"""How the tokens of a picture are counted; `patches`: one for each 16 x 16 pixels."""
 
 
 class Free(msgspec.Struct, frozen=True, kw_only=True):
@@ -432,6 +440,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     params: frozenset[str] = frozenset()  # further fields of `Job` that it takes: seed, steps, user …
     options: frozenset[str] = frozenset()  # names in `provider_options`; "*" for any
     prices: tuple[Price, ...] = ()
+    tokens: Tokens = "patches"  # how it counts those of a picture, where they are priced: for estimates alone
     ends: str | None = None  # the day of its shutdown, 2026-12-01
     note: str | None = None  # one sentence for the model list
 
@@ -462,6 +471,7 @@ class Fault(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         cost_usd: float | None = None,
+        usage: Usage | None = None,
         final: bool = False,
     ) -> None:
         super().__init__(message)
@@ -471,8 +481,12 @@ class Fault(Exception):
         self.param = param
         self.retry_after = retry_after  # seconds
         self.cost_usd = cost_usd  # charged although it failed
+        self.usage = usage  # what was counted although it failed, where that is all the provider says
+        self.lost = 0  # set by the engine: pictures that were made, and did not arrive
         self.final = final  # the provider's task itself has failed: polling it again changes nothing
         self.passing = False  # set by the engine: the fault is of one poll and says nothing of the task
+        self.type: str | None = None  # of the envelope, where it is not the one that its kind has
+        self.headers: Mapping[str, str] = {}  # of the answer, beside those that its kind has
 
 
 class Translator(Protocol):

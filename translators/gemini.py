@@ -42,6 +42,7 @@ from translators.google import (
     pictures,
     pixels,
     predicted,
+    spent,
     worded,
 )
 
@@ -82,6 +83,7 @@ GEMINI_3 = Caps(
     partials=2,  # drafts of the thinking, at most two
     params=frozenset({"seed", "moderation"}),
     options=frozenset({"safetySettings", "systemInstruction", "thinkingConfig", "tools"}),
+    tokens="nano-banana",
 )
 IMAGEN = Caps(
     ops=MAKES,
@@ -301,7 +303,8 @@ def step(job: Job, reply: Reply) -> Done:
     made = pictures(answer, reply)
     final = [blob for draft, blob in made if not draft] or [blob for _, blob in made]
     if not final:
-        raise Fault("empty", f"Google made no picture. {answer.words}".strip(), code="NO_IMAGE")
+        text = f"Google made no picture. {answer.words}".strip()
+        raise Fault("empty", text, code="NO_IMAGE", usage=spent(answer.usage_metadata))
     output = Output(blob=final[-1], extra={"text": answer.words} if answer.words else {})
     return Done(outputs=(output,), usage=counted(answer.usage_metadata))
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from translators.base import BY_STATUS, Blob, Done, Fault, FaultKind, Job, Output, Reply, Size, Usage, retry_after
 
@@ -200,7 +201,7 @@ def answer_in(reply: Reply) -> Answer:
 
 def worded(fault: Fault, hint: str) -> Fault:
     """`fault` with a further sentence."""
-    return Fault(fault.kind, f"{fault.message} {hint}".strip(), code=fault.code, param=fault.param)
+    return Fault(fault.kind, f"{fault.message} {hint}".strip(), code=fault.code, param=fault.param, usage=fault.usage)
 
 
 def fault_in(reply: Reply) -> Fault | None:
@@ -227,9 +228,11 @@ def finish_fault(candidate: Candidate, answer: Answer) -> Fault:
     reason = candidate.finish_reason
     kind = FINISHES.get(reason, "empty")
     text = candidate.finish_message or answer.words
+    usage = spent(answer.usage_metadata)
     if kind == "policy":
-        return Fault(kind, f"Google refused this picture: {reason}. {text}".strip(), code="moderation_blocked")
-    return Fault(kind, f"Google made no picture: {reason}. {text}".strip(), code=reason)
+        text = f"Google refused this picture: {reason}. {text}".strip()
+        return Fault(kind, text, code="moderation_blocked", usage=usage)
+    return Fault(kind, f"Google made no picture: {reason}. {text}".strip(), code=reason, usage=usage)
 
 
 def problem_fault(problem: Problem, reply: Reply) -> Fault:
@@ -324,3 +327,14 @@ def counted(count: Count | None) -> Usage:
         output_text=None if total is None else max(total - (image or 0), 0) + count.thoughts_token_count,
         output_image=image,
     )
+
+
+def spent(count: Count | None) -> Usage | None:
+    """What an answer without a picture was billed for: its words and thoughts, and pictures only where it says so."""
+    if count is None:
+        return None
+    usage = counted(count)
+    if count.candidates_tokens_details:
+        return usage
+    words = (count.candidates_token_count or 0) + count.thoughts_token_count
+    return replace(usage, output_image=0, output_text=words)

@@ -98,6 +98,7 @@ def by_quality(**amounts: float) -> tuple[Price, ...]:
 
 
 SPEEDS = ("turbo", "default", "quality")
+# Ideogram's own price list of 2026-11-16 (ideogram.ai/features/api-pricing, ideogram.ai/blog/ideogram-api-pricing).
 SPEED_PRICES = by_quality(turbo=0.03, default=0.06, quality=0.09)
 TIER_PRICES = by_quality(low=0.03, medium=0.06, high=0.10)
 
@@ -115,7 +116,7 @@ V45 = replace(
     options=V2 | MAGIC,
     prices=TIER_PRICES,
     keeps=frozenset({"mask"}),
-    note="An edit with a mask takes at most four pictures and keeps the first one's size. Prices are about right.",
+    note="An edit with a mask takes at most four pictures and keeps the first one's size.",
 )
 V4 = replace(
     PLAIN,
@@ -123,7 +124,7 @@ V4 = replace(
     sizes=SIZES_4,
     qualities=SPEEDS,
     options=MAGIC | {"async", "enable_copyright_detection", "image_weight"},
-    prices=SPEED_PRICES,
+    prices=by_quality(turbo=0.03, default=0.06, quality=0.10),
     note="Edits ignore the seed.",
 )
 V3 = replace(
@@ -141,6 +142,9 @@ V3 = replace(
 )
 V3_EDIT = replace(V3, ops=EDITS, mask="none", options=STYLE, note=None)
 TOOL = replace(PLAIN, max_n=1, prompt_chars=0, input_bytes=25_000_000, params=frozenset())
+OLD_PRICES = {
+    "V_2A": 0.04, "V_2A_TURBO": 0.025, "V_2": 0.08, "V_2_TURBO": 0.05, "V_1": 0.06, "V_1_TURBO": 0.02,
+}  # fmt: skip
 OLD = Caps(
     ops=GENERATES,
     max_n=8,
@@ -155,9 +159,9 @@ MODELS: Mapping[str, Caps] = {
     "ideogram-4-5": V45,
     "ideogram-4-5-precise-edit": replace(
         V45, ops=REDOES, sizes=(), qualities=("very_low", "low", "medium", "high"), options=V2 | {"context_window"},
-        prices=by_quality(very_low=0.008, low=0.03, medium=0.06, high=0.20),
+        prices=by_quality(very_low=0.008, low=0.03, medium=0.06, high=0.22),
         note="Keeps the picture's size, and what it need not change; further pictures are references, at most three "
-        "with a mask. Prices are about right.",
+        "with a mask.",
     ),
     "ideogram-4": V4,
     "ideogram-4-transparent": replace(
@@ -167,7 +171,8 @@ MODELS: Mapping[str, Caps] = {
     "ideogram-3": V3,
     "ideogram-3-transparent": replace(
         V3, ops=GENERATES, max_images=0, mask="none", sizes=(), backgrounds=("transparent",),
-        params=SEED | {"negative_prompt"}, options=MAGIC | {"upscale_factor"}, prices=per_picture(0.07),
+        params=SEED | {"negative_prompt"}, options=MAGIC | {"upscale_factor"},
+        prices=by_quality(turbo=0.04, default=0.07, quality=0.10),  # as it is; with an upscale factor it costs more
         note="Always on transparency.",
     ),
     "ideogram-3-reframe": replace(
@@ -179,14 +184,15 @@ MODELS: Mapping[str, Caps] = {
         note="Paints another background; the subject is found by itself.",
     ),
     "ideogram-3-character": replace(
-        V3_EDIT, prices=per_picture(0.15), note="Paints the person of the picture into what the prompt says."
+        V3_EDIT, prices=by_quality(turbo=0.10, default=0.15, quality=0.20),
+        note="Paints the person of the picture into what the prompt says.",
     ),
     "ideogram-3-style": replace(
         V3_EDIT, max_images=10, input_bytes=1_000_000, params=SEED | {"negative_prompt"},
         options=STYLE - {"style_codes", "style_preset"}, note="Paints in the style of the pictures.",
     ),
     "ideogram-3-layerize-text": replace(
-        PLAIN, max_n=1, prompt_chars=0,
+        PLAIN, max_n=1, prompt_chars=0, prices=per_picture(0.09),
         note="Lifts the text out of the picture; answers it without, and the text blocks beside it.",
     ),
     "edit": replace(
@@ -209,7 +215,7 @@ MODELS: Mapping[str, Caps] = {
         TOOL, options=frozenset({"async", "upscale_factor"}),
         note="Twice as wide and high, or as option upscale_factor says: x2, x4, x8; takes no prompt.",
     ),
-    **dict.fromkeys(("V_2A", "V_2A_TURBO", "V_2", "V_2_TURBO", "V_1", "V_1_TURBO"), OLD),
+    **{name: replace(OLD, prices=per_picture(amount)) for name, amount in OLD_PRICES.items()},
 }  # fmt: skip
 
 
@@ -461,14 +467,16 @@ def step(job: Job, reply: Reply) -> Step:
 def done(job: Job, answer: Answer, data: tuple[Made, ...]) -> Done:
     outputs = tuple(pictured(job, made) for made in data if made.url and made.is_image_safe is not False)
     faults = [unseen(made) for made in data if not made.url or made.is_image_safe is False]
+    micros = answer.usage_cost_usd_micros
+    cost = round(micros / 1_000_000, 6) if isinstance(micros, int | float) else None
     if not outputs:
+        faults[0].cost_usd = cost
         raise faults[0]
     short = Fault("empty", f"The provider made {len(data)} of {job.n} pictures.", code="no_image")
-    micros = answer.usage_cost_usd_micros
     return Done(
         outputs=outputs,
         faults=(*faults, *(short,) * (job.n - len(data))),
-        usage=Usage(cost_usd=round(micros / 1_000_000, 6) if isinstance(micros, int | float) else None),
+        usage=Usage(cost_usd=cost),
         quality=asked(job, routed(job)) if job.model in ROUTES else None,
     )
 

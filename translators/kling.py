@@ -111,6 +111,7 @@ TRIES_ON = Caps(
     input_edge=V3.input_edge,
     note="Virtual try-on: the first picture is the person, the second the garment.",
 )
+TRY_ONS = replace(TRIES_ON, prices=(per_picture(0.14),))  # a unit, about 0.14 (2026-10, told by resellers)
 
 MODELS: Mapping[str, Caps] = {
     "kling-v3": V3,  # its price is told in two ways that do not agree
@@ -143,8 +144,8 @@ MODELS: Mapping[str, Caps] = {
         options=NAMED | frozenset(SIDES),
         note="Outpainting: `size` is the new canvas, the picture in its middle; or options such as up_expansion_ratio.",
     ),
-    "kolors-virtual-try-on-v1-5": TRIES_ON,
-    "kolors-virtual-try-on-v1": TRIES_ON,
+    "kolors-virtual-try-on-v1-5": TRY_ONS,
+    "kolors-virtual-try-on-v1": TRY_ONS,
 }  # fmt: skip
 
 

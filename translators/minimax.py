@@ -262,9 +262,12 @@ def of_entries(reply: Reply) -> Done:
             outputs.append(output)
         else:
             faults.append(failed(made.error, reply) if made.error else shapes.nothing())
+    usage = shapes.counted(answer.usage)
     if not outputs:
-        raise faults[0] if faults else shapes.nothing()
-    return Done(outputs=tuple(outputs), usage=shapes.counted(answer.usage), faults=tuple(faults))
+        fault = faults[0] if faults else shapes.nothing()
+        fault.usage = usage
+        raise fault
+    return Done(outputs=tuple(outputs), usage=usage, faults=tuple(faults))
 
 
 def whole(count: int | str | None) -> int | None:

@@ -25,6 +25,7 @@ from translators.base import (
     Job,
     Op,
     Output,
+    Price,
     Provider,
     Reply,
     Step,
@@ -68,6 +69,7 @@ ANY = Caps(
     prompt_chars=1_999,
     free=Free(step=BLOCK, edge=(64, 2048)),
     params=frozenset({"negative_prompt", "seed", "steps", "guidance", "loras"}),
+    prices=(Price(unit="image", amount=0),),  # free within daily quotas (vendor's text of 2025); beyond them refused
 )
 """A checkpoint of the Stable Diffusion kind, and what is taken for one because nothing is known of it."""
 ANY_EDIT = replace(

@@ -117,15 +117,19 @@ GPT_2 = replace(
     streams=True,
     params=USER | {"moderation"},
     prices=tokens(5, 8, 30),
+    tokens="gpt-image-2",
     note=None,
 )
-GPT_25 = replace(GPT_2, qualities=(*LEVELS, "xhigh", "max"), backgrounds=("transparent", "opaque", "auto"))
+GPT_25 = replace(
+    GPT_2, qualities=(*LEVELS, "xhigh", "max"), backgrounds=("transparent", "opaque", "auto"), tokens="gpt-image-2.5"
+)
 GPT_1 = replace(
     GPT_2,
     free=None,
     ratios=OF_GPT[:3],
     backgrounds=("transparent", "opaque", "auto"),
     prices=tokens(5, 10, 40),
+    tokens="gpt-image-1",
     note="OpenAI itself has shut it down: expect it to vanish.",
 )
 GPT_CHAT = replace(GPT_2, max_n=1, free=None, ratios=(), backgrounds=(), params=USER, prices=())
@@ -184,7 +188,14 @@ MODELS: Mapping[str, Caps] = {
         GEMINI, ratios=TEN, resolutions=(), pixels_of=AT_2_5, max_images=3,
         note="Google itself has shut it down: expect it to vanish.",
     ),
-    "bytedance-seed/seedream-5-5": replace(SEEDREAM, prices=each(0.02), note="The price is that of its smaller sizes."),
+    "bytedance-seed/seedream-5-5": replace(  # "from 0.02" here (2026-11-12); the rest is its maker's list, passed on
+        SEEDREAM,
+        prices=(
+            Price(unit="image", amount=0.02, pixels=(0, 2_601_124)),
+            Price(unit="image", amount=0.035, pixels=(2_601_124, 0)),
+            Price(unit="input_image", amount=0.008),
+        ),
+    ),
     "bytedance-seed/seedream-5-0-pro": replace(
         SEEDREAM, prices=(*by_tier(k1=0.045, k2=0.09), Price(unit="input_image", amount=0.003))
     ),
@@ -385,7 +396,9 @@ def step(job: Job, reply: Reply) -> Step:
     for choice in answer.choices or ():
         outputs += drawn(choice.message, reply)
     if not outputs:
-        raise undrawn(answer.choices or ())
+        fault = undrawn(answer.choices or ())
+        fault.usage = counted(answer.usage)  # a conversation is paid for, whatever it brings
+        raise fault
     short = Fault("empty", f"The provider made {len(outputs)} of {job.n} pictures.", code="no_image")
     faults = (short,) * (job.n - len(outputs))  # `n` is an upper bound there
     return Done(outputs=tuple(outputs), usage=counted(answer.usage), faults=faults)

@@ -98,7 +98,14 @@ MODELS: Mapping[str, Caps] = {
     "google/flash-image-3.1": GEMINI,
     "google/flash-image-3.1-lite": GEMINI,
     "google/flash-image-2.5": replace(GEMINI, max_images=3, prices=each(0.039)),
-    "google/gemini-3-pro-image": replace(GEMINI, sizes=OF_GEMINI_3, prices=each(0.134)),
+    "google/gemini-3-pro-image": replace(
+        GEMINI,
+        sizes=OF_GEMINI_3,
+        prices=(  # the vendor's charge, 2026-11: 1K and 2K alike, 4K more
+            Price(unit="image", amount=0.134, pixels=(0, 8_388_608)),
+            Price(unit="image", amount=0.24, pixels=(8_388_608, 0)),
+        ),
+    ),
     "ByteDance/Seedream-5.0-lite": replace(
         PARTNER, ops=MAKES, sizes=(), free=Free(pixels=(2560 * 1440, 3072 * 3072)), max_images=10, prices=each(0.035)
     ),

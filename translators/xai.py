@@ -59,7 +59,8 @@ IMAGINE = Caps(
     input_bytes=10 << 20,
     params=frozenset({"user"}),
     options=frozenset({"storage_options"}),
-    prices=(Price(unit="image", amount=0.02),),
+    # Pictures that are sent are billed too, at a price that no list of 2026-11 has: of an edit only the answer tells.
+    prices=(Price(unit="image", amount=0.02, op="generate"),),
     note="Always JPEG. An edit of one picture keeps its shape.",
 )
 MODELS: Mapping[str, Caps] = {
@@ -148,14 +149,22 @@ def step(job: Job, reply: Reply) -> Step:
     faults: list[Fault] = []
     for made in answer.data or ():
         if made.respect_moderation is False:
-            faults.append(withheld(cost))
+            faults.append(withheld())
         elif output := pictured(reply, made):
             outputs.append(output)
         else:
             faults.append(shapes.nothing())
     if not outputs:
-        raise faults[0] if faults else shapes.nothing()
-    return Done(outputs=tuple(outputs), usage=Usage(cost_usd=cost), faults=tuple(faults))
+        fault = faults[0] if faults else shapes.nothing()
+        fault.cost_usd = cost or None
+        raise fault
+    return Done(outputs=tuple(outputs), usage=Usage(cost_usd=cost), faults=tuple(faults), quality=usual(job))
+
+
+def usual(job: Job) -> str | None:
+    """The vendor's own quality, where none was asked for."""
+    known = caps(job.model)
+    return "medium" if known and known.qualities and job.quality is None else None
 
 
 def pictured(reply: Reply, made: Made) -> Output | None:
@@ -172,9 +181,9 @@ def charged(usage: object) -> float | None:
     return None if ticks is None else ticks / TICKS
 
 
-def withheld(cost: float | None) -> Fault:
+def withheld() -> Fault:
     text = "The made image was withheld: it does not respect the provider's moderation."
-    return Fault("policy", text, code="moderation_blocked", cost_usd=cost)
+    return Fault("policy", text, code="moderation_blocked")
 
 
 # ---- what went wrong

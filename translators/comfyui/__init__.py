@@ -40,6 +40,7 @@ from translators.base import (
 from translators.base import no_events as event
 from translators.comfyui.workflow import (
     MOST,
+    OWN_MACHINE,
     PARAMS,
     SIZES,
     Workflow,
@@ -69,6 +70,7 @@ MODELS: Mapping[str, Caps] = {
         mask="alpha",
         params=PARAMS,
         options=frozenset({"*"}),
+        prices=OWN_MACHINE,
         note="That of the entry itself. What a workflow can do follows from the inputs that are named.",
     )
 }

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from translators.base import Caps, Fault, Free, MaskRule, Op
+from translators.base import Caps, Fault, Free, MaskRule, Op, Price
 
 Place: TypeAlias = tuple[str, str]
 """A node and one of its inputs."""
@@ -32,6 +32,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
 PICTURE = re.compile(r"image(?:_([2-9]|1[0-6]))?")
 WORDS = {TEXT: "text", WHOLE: "a whole number", NUMBER: "a number", (bool,): "true or false"}
 
+OWN_MACHINE = (Price(unit="image", amount=0),)
+"""It sends no bills."""
 
 MOST = 10  # pictures of one job, as several prompts where the workflow makes one
 SIZES = Free(step=8, edge=(16, 0))
@@ -157,6 +159,7 @@ def declared(site: Mapping[str, str]) -> Caps:
         mask_required=apart,  # its loader would take whatever lies there
         params=PARAMS & names,
         options=flow.options,
+        prices=OWN_MACHINE,
     )
 
 

@@ -134,7 +134,7 @@ MODELS: Mapping[str, Caps] = {
             Price(unit="input_image", amount=0.003),
         ),
     ),
-    "qwen-image-3.0": replace(QWEN_3, prices=(dollars(0.03),)),
+    "qwen-image-3.0": replace(QWEN_3, prices=(dollars(0.03), Price(unit="input_image", amount=0.003))),
     # One client leaves the negative prompt out for this one, the vendor does not list it.
     "qwen-image-2.1-pro": replace(QWEN, max_images=10, params=SEEDED),
     "qwen-image-2.0-pro": replace(QWEN, prices=yuan(0.5)),

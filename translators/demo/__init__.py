@@ -24,6 +24,7 @@ from translators.base import (
     Media,
     Output,
     Partial,
+    Price,
     Provider,
     Reply,
     Secret,
@@ -80,6 +81,7 @@ MODELS: Mapping[str, Caps] = {
             "style", "moderation", "fidelity", "complexity", "frame_count", "frame_duration_ms", "user",
             "safety_identifier", "negative_prompt", "seed", "steps", "guidance",
         }),
+        prices=(Price(unit="image", amount=0),),
         note="Draws an abstract landscape offline; the prompt's colours and words steer it. Free of charge.",
     )
 }  # fmt: skip

@@ -322,7 +322,14 @@ def finished(job: Job, reply: Reply, answer: Answer) -> Done:
         raise faults[0] if faults else nothing(answer)
     missing = job.n - len(outputs) - len(faults)
     faults += [Fault("empty", f"The provider made {len(files)} of {job.n} pictures.", code="no_image")] * missing
-    return Done(outputs=tuple(outputs), usage=shapes.counted(answer.usage), faults=tuple(faults))
+    return Done(
+        outputs=tuple(outputs), usage=shapes.counted(answer.usage), faults=tuple(faults), quality=usual(job)
+    )  # fmt: skip
+
+
+def usual(job: Job) -> str | None:
+    """The vendor's own quality, where none was asked for and its prices go by it."""
+    return "BALANCED" if shape(job.model).quality == "rendering_speed" and job.quality is None else None
 
 
 def made(job: Job, reply: Reply, answer: Answer, file: File | str) -> Output | None:

@@ -84,12 +84,16 @@ def each(amount: float) -> tuple[Price, ...]:
     return (Price(unit="image", amount=amount),)
 
 
-def area(amount: float) -> tuple[Price, ...]:
-    return (Price(unit="megapixel", amount=amount),)
+def area(amount: float, op: Op | None = None) -> tuple[Price, ...]:
+    return (Price(unit="megapixel", amount=amount, op=op),)
 
 
 def first_and_more(first: float, more: float) -> tuple[Price, ...]:
-    return (Price(unit="image", amount=first), Price(unit="megapixel", amount=more, free=1))
+    """Without pictures to begin with: what those cost, no list of 2026-11 says."""
+    return (
+        Price(unit="image", amount=first, op="generate"),
+        Price(unit="megapixel", amount=more, free=1, op="generate"),
+    )
 
 
 def by_quality(**amounts: float) -> tuple[Price, ...]:
@@ -263,7 +267,7 @@ WHOLE: Mapping[str, Caps] = {
         BASE, ops=PAINTS, mask="white-edits", mask_required=True, max_images=1, params=NEGATIVE | LORAS,
         options=STRENGTH | {"controlnets", "controlnet_unions", "ip_adapters"},
     ),
-    "fal-ai/flux-2": replace(FLUX_2, prices=area(0.012)),
+    "fal-ai/flux-2": replace(FLUX_2, prices=area(0.012, "generate")),
     "fal-ai/flux-2/turbo": replace(FLUX_2, params=SEED | {"guidance"}),
     "fal-ai/flux-2/flash": replace(FLUX_2, params=SEED | {"guidance"}),
     **dict.fromkeys(KLEINS, replace(FLUX_2, params=SEED | {"steps"})),
@@ -379,7 +383,7 @@ WHOLE: Mapping[str, Caps] = {
         note="Removes what the mask opens; takes no prompt.",
     ),
     "fal-ai/bria/background/remove": replace(
-        FILLS, max_n=1, mask="none", mask_required=False, params=frozenset(), prompt_chars=0, prices=(),
+        FILLS, max_n=1, mask="none", mask_required=False, params=frozenset(), prompt_chars=0, prices=each(0.04),
         note="Cuts the subject out; takes no prompt.",
     ),
 }  # fmt: skip

@@ -36,6 +36,7 @@ from translators.base import (
     Secret,
     Stamp,
     Step,
+    Usage,
     Wait,
     by_status,
     retry_after,
@@ -216,9 +217,12 @@ def made(job: Job, task: Task) -> Done:
         else:
             faults.append(nothing())
     faults += [withheld() for _ in range(job.n - len(listed))]
+    points = task.points_cost
+    usage = Usage(credits=points if isinstance(points, int | float) else None)
     if not outputs:
+        faults[0].usage = usage
         raise faults[0]
-    return Done(outputs=tuple(outputs), faults=tuple(faults))
+    return Done(outputs=tuple(outputs), usage=usage, faults=tuple(faults))
 
 
 def withheld() -> Fault:

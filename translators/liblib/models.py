@@ -19,6 +19,15 @@ MAKES: frozenset[Op] = frozenset({"generate", "edit", "variation"})
 EDITS: frozenset[Op] = frozenset({"edit", "variation"})
 GENERATES: frozenset[Op] = frozenset({"generate"})
 
+POINTS = (Price(unit="credit", amount=1, per=100, currency="CNY"),)
+"""A hundred points are a yuan; how many a picture takes is told only afterwards."""
+
+
+def points(count: int) -> tuple[Price, ...]:
+    """Where a picture's points are listed (2026-11)."""
+    return (Price(unit="image", amount=count / 100, currency="CNY"), *POINTS)
+
+
 PLAIN = Caps(
     ops=MAKES,
     max_n=4,
@@ -27,6 +36,7 @@ PLAIN = Caps(
     inputs="url",
     input_types=("image/png", "image/jpeg"),
     input_bytes=10_000_000,
+    prices=POINTS,
 )
 """What all share."""
 
@@ -46,7 +56,7 @@ KONTEXT = replace(
     PLAIN,
     ratios=("21:9", "16:9", "3:2", "4:3", "1:1", "3:4", "2:3", "9:16", "9:21"),
     params=frozenset({"guidance"}),
-    prices=(Price(unit="image", amount=0.29, currency="CNY"),),
+    prices=points(29),
     note="1:1 where no size is asked for, with a picture the ratio nearest to its own.",
 )
 SEEDREAM = replace(
@@ -73,7 +83,7 @@ MODELS: Mapping[str, Caps] = {
         CUSTOM, ops=GENERATES, max_images=0, free=Free(edge=(128, 2048)), options=LORA_OPTIONS - {"templateUuid"}
     ),
     "kontext-pro": KONTEXT,
-    "kontext-max": replace(KONTEXT, max_images=4, prices=(Price(unit="image", amount=0.58, currency="CNY"),)),
+    "kontext-max": replace(KONTEXT, max_images=4, prices=points(58)),
     "img1": replace(
         PLAIN,
         sizes=((1024, 1024), (1024, 1536), (1536, 1024)),

@@ -83,8 +83,9 @@ GPT_2 = Caps(
     partials=3,
     params=SHARED,
     prices=tokens(5, 8, 30),
+    tokens="gpt-image-2",
 )
-GPT_25 = replace(GPT_2, qualities=("low", "medium", "high", "xhigh", "max"), markup=True)
+GPT_25 = replace(GPT_2, qualities=("low", "medium", "high", "xhigh", "max"), markup=True, tokens="gpt-image-2.5")
 GPT_26 = replace(
     GPT_25,
     formats=("png", "jpeg", "webp", "gif", "svg"),
@@ -93,8 +94,9 @@ GPT_26 = replace(
     note="GIF and SVG only for accounts to which OpenAI has opened them; SVG one at a time.",
 )
 GPT_15 = replace(
-    GPT_2, free=None, sizes=THREE, params=SHARED | {"fidelity"}, prices=tokens(5, 8, 32, 10), ends="2026-12-01"
-)
+    GPT_2, free=None, sizes=THREE, params=SHARED | {"fidelity"}, prices=tokens(5, 8, 32, 10), tokens="gpt-image-1",
+    ends="2026-12-01",
+)  # fmt: skip
 MINI = replace(
     GPT_15,
     params=SHARED,  # its only fidelity, low, needs no asking
