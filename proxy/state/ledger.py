@@ -8,91 +8,87 @@ then, they go to a journal on the local disk, and from there into the database o
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from proxy.logs import log, warn
-from proxy.state import ids, tables
-from proxy.state.database import Database, insert, unavailable
+from proxy.state import budgets, journal, records
+from proxy.state.budgets import Decision, Reservation, Short
+from proxy.state.database import Database, unavailable
+from proxy.state.records import Answers, Batch, Ending, Entry, Task
 from translators.base import Fault
 
-PATIENCE = 5.0  # seconds that a call waits for the database before it is refused, or its end goes to the journal
-PAUSES = (0.2, 0.5, 1.0, 2.0)  # between tries while the database is away
-MOST = 500  # of one transaction
-WAITING = 50_000  # rows kept for a database that is away
+__all__ = ["Ending", "Entry", "Ledger", "Reservation", "Task"]
+
+W = TypeVar("W")
+A = TypeVar("A")
+
+MOST = 500  # of each kind in one transaction
+WAITING = 50_000  # rows in passing that are kept for a database that is away
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `task`: one making call. Times in milliseconds since 1970, money in millionths of a dollar."""
+class Waiter(msgspec.Struct, Generic[W, A], eq=False):
+    """Something to write that somebody waits for."""
 
-    id: str
-    key: str
-    created: int
-    op: str
-    asked: str
-    worker: str
-    status: str = "in_progress"
-    ended: int | None = None
-    model: str | None = None
-    request: dict[str, Any] = {}
-    metadata: dict[str, str] | None = None
-    result: dict[str, Any] | None = None
-    bytes: int = 0
-    timings: dict[str, float] | None = None
-    error: dict[str, Any] | None = None
-    cost: int | None = None
-    wasted: int = 0
-    estimate: int | None = None
-    fingerprint: str | None = None
-    claim: str | None = None
-    request_id: str | None = None
+    wish: W
+    done: asyncio.Future[A]
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `entry`: what one task cost. `cost` is `None` where it is not known."""
+class Work(msgspec.Struct, eq=False):
+    """What waits, and what is written together."""
 
-    id: str
-    key: str
-    at: int
-    day: str
-    op: str
-    provider: str
-    model: str
-    status: str
-    pictures: int
-    cost: int | None
-    wasted: int = 0
+    begun: list[Task] = []
+    unclaimed: list[str] = []
+    unreserved: list[str] = []
+    endings: list[Waiter[Ending, None]] = []
+    claims: list[Waiter[Task, bool]] = []
+    reservations: list[Waiter[Reservation, Short | None]] = []
 
+    @property
+    def size(self) -> int:
+        """How many things."""
+        return sum(map(len, self._lists()))
 
-class Ending(msgspec.Struct, frozen=True):
-    """How a task ended. Without an entry where nothing was tried."""
+    @property
+    def batch(self) -> Batch:
+        """As a transaction sees it."""
+        return Batch(
+            begun=self.begun, unclaimed=self.unclaimed, unreserved=self.unreserved,
+            endings=[each.wish for each in self.endings], claims=[each.wish for each in self.claims],
+            reservations=[each.wish for each in self.reservations],
+        )  # fmt: skip
 
-    task: Task
-    entry: Entry | None = None
+    @property
+    def futures(self) -> Iterator[asyncio.Future[Any]]:
+        """Of all that is waited for."""
+        waiters: Sequence[Waiter[Any, Any]] = (*self.endings, *self.claims, *self.reservations)
+        return (each.done for each in waiters)
 
+    def taken(self, most: int) -> Work:
+        """At most so many of each kind, the oldest, which wait no more. Of what nobody asks for any more, none."""
+        self.claims = [each for each in self.claims if not each.done.done()]
+        self.reservations = [each for each in self.reservations if not each.done.done()]
+        taken = Work(*(each[:most] for each in self._lists()))
+        for each in self._lists():
+            del each[:most]
+        return taken
 
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task may cost, to be kept free of the budgets of its key: millionths of a dollar, `None` is no bound."""
+    def halves(self) -> tuple[Work, Work]:
+        """Both have something in them, where there is more than one thing."""
+        left, right, to_left = Work(), Work(), True
+        for whole, one, other in zip(self._lists(), left._lists(), right._lists(), strict=True):
+            for each in whole:
+                (one if to_left else other).append(each)
+                to_left = not to_left
+        return left, right
 
-    task: str
-    key: str
-    at: int
-    amount: int
-    worker: str
-    per_day: int | None = None
-    per_month: int | None = None
-
-
-Op = Callable[[Connection], Any]
+    def _lists(self) -> tuple[list[Any], ...]:
+        return self.begun, self.unclaimed, self.unreserved, self.endings, self.claims, self.reservations
 
 
 class Ledger:
@@ -100,34 +96,30 @@ class Ledger:
 
     def __init__(self, database: Database, data: Path) -> None:
         self.database = database
-        self._journal = data / "journal"
-        self._begun: list[dict[str, Any]] = []
-        self._endings: list[tuple[Ending, asyncio.Future[None]]] = []
-        self._asked: list[tuple[Op, asyncio.Future[Any]]] = []
+        self.journalled = True  # there may be something in the journal
+        self._folder = data / "journal"
+        self._unkept: list[Ending] = []  # which the disk did not take either
+        self._waiting = Work()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._loop: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """How many rows are not written yet."""
-        return len(self._begun) + len(self._endings) + len(self._asked)
+        """How many things are not written yet."""
+        return self._waiting.size + len(self._unkept)
 
     def start(self) -> None:
         """Begin to write."""
-        self._loop = asyncio.create_task(self._write())
+        self._writer = asyncio.create_task(self._write())
 
     async def stop(self) -> None:
-        """Write what waits; what cannot be written goes to the journal."""
+        """Write what waits; where that is not possible, the ends go to the journal."""
         self._stopping = True
         self._wake.set()
-        if self._loop is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._loop, PATIENCE)
-        for ending, done in self._endings:
-            if not done.done():
-                await self._keep(ending)
-                done.set_result(None)
+        if self._writer is not None:
+            await self._writer
+            self._writer = None
 
     def check(self) -> None:
         """Raises `Fault("overloaded")` where the database is away: nothing is made then that must be written down."""
@@ -136,277 +128,155 @@ class Ledger:
 
     def begin(self, task: Task) -> None:
         """Write in passing that `task` is under way."""
-        if len(self._begun) < WAITING:
-            self._begun.append(_row(task))
+        if len(self._waiting.begun) < WAITING:
+            self._waiting.begun.append(task)
             self._wake.set()
 
     async def claim(self, task: Task) -> bool:
         """Write that `task` is under way; False where another task has its claim. Raises as `check` does."""
-        return bool(await self._ask(partial(_claim, _row(task))))
+        self.check()
+        return await self._written(self._waiting.claims, task)
 
-    async def reserve(self, wanted: Reservation) -> str | None:
-        """Keep the amount free; else the budget that has not enough left: "day" or "month". Raises as `check` does."""
-        found: str | None = await self._ask(partial(_reserve, wanted))
-        return found
+    async def reserve(self, wanted: Reservation) -> Short | None:
+        """Keep the amount free; else the budget that has not enough left: "day" or "month". Raises as `check` does.
+
+        Where this raises, or is cancelled, nothing stays reserved.
+        """
+        self.check()
+        return await self._written(self._waiting.reservations, wanted)
 
     async def end(self, ending: Ending) -> None:
-        """Write how a task ended; returns when nothing can lose it any more."""
-        done = self._done()
-        self._endings.append((ending, done))
-        self._wake.set()
-        try:
-            await asyncio.wait_for(asyncio.shield(done), PATIENCE)
-        except TimeoutError:
-            await self._keep(ending)
+        """Write how a task ended; returns when nothing can lose it any more.
+
+        It is written also where the one who waits is cancelled. Its reservation is given back, if it has an estimate.
+        """
+        if self._writer is None:
+            await self._keep([ending])
+        else:
+            await self._written(self._waiting.endings, ending)
 
     async def release(self, task: str) -> None:
-        """Give a reservation back whose task is not made after all."""
-        with suppress(Fault):  # else the look for what no running task has gives it back
-            await self._ask(partial(give_back, tasks=[task]))
-
-    async def _ask(self, op: Op) -> Any:
-        self.check()
-        done = self._done()
-        self._asked.append((op, done))
+        """Give a reservation back whose task is not made after all. Does not wait for it."""
+        self._waiting.unreserved.append(task)
         self._wake.set()
-        try:
-            return await asyncio.wait_for(done, PATIENCE)
-        except TimeoutError as error:
-            raise unavailable() from error
 
-    def _done(self) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().create_future()
+    async def replay(self) -> int:
+        """Write what the journal holds; how many ends that were. To be called when the database is back, or opened."""
+        unkept, self._unkept, self.journalled = self._unkept, [], False
+        self._wake.set()  # what was begun meanwhile
+        await self._all_ended(unkept)
+        count = len(unkept)
+        for path, endings in await asyncio.to_thread(lambda: list(journal.kept(self._folder))):
+            # Where the database is gone again, they get into a new file before the old one is deleted.
+            settle = Path.unlink if await self._all_ended(endings) else journal.lay_aside
+            with suppress(FileNotFoundError):
+                await asyncio.to_thread(settle, path)
+            count += len(endings)
+        return count
+
+    async def _all_ended(self, endings: Sequence[Ending]) -> bool:
+        found = await asyncio.gather(*map(self.end, endings), return_exceptions=True)
+        return not any(isinstance(each, Exception) for each in found)
+
+    async def _written(self, waiting: list[Waiter[W, A]], wish: W) -> A:
+        done: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        waiting.append(Waiter(wish, done))
+        self._wake.set()
+        return await done
 
     async def _write(self) -> None:
-        failed = 0
-        while True:
-            if not self.waiting:
-                if self._stopping:
-                    return
+        while not (self._stopping and self._idle()):
+            if self._idle():
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            begun, self._begun = self._begun[:MOST], self._begun[MOST:]
-            endings, self._endings = self._endings[:MOST], self._endings[MOST:]
-            asked, self._asked = self._asked[:MOST], self._asked[MOST:]
+            work = self._waiting.taken(MOST)
             try:
-                await self._commit(begun, endings, asked, again=bool(failed))
-            except Fault as fault:
-                for _, done in asked:
-                    if not done.done():
-                        done.set_exception(fault)
-                # A call that waits no longer has put its ending into the journal.
-                self._endings = [each for each in endings if not each[1].cancelled()] + self._endings
-                await asyncio.sleep(PAUSES[min(failed, len(PAUSES) - 1)])
-                failed += 1
-            else:
-                failed = 0
+                await self._commit(work)
+            except Exception as error:  # nobody may wait for ever
+                log.error("unforeseen error of the ledger", exc_info=error)
+                _refuse(work, error)
 
-    async def _commit(
-        self,
-        begun: list[dict[str, Any]],
-        endings: Sequence[tuple[Ending, asyncio.Future[None]]],
-        asked: Sequence[tuple[Op, asyncio.Future[Any]]],
-        *,
-        again: bool,
-    ) -> None:
-        alive = [(op, done) for op, done in asked if not done.done()]
+    def _idle(self) -> bool:
+        """Whether there is nothing to do now: what nobody waits for stays where it is while the database is away."""
+        waiting = self._waiting
+        if self.database.up:
+            return not waiting.size
+        return not (waiting.endings or waiting.claims or waiting.reservations)
 
-        def work(connection: Connection) -> list[Any]:
-            if begun:
-                connection.execute(insert(tables.task, connection).on_conflict_do_nothing(), begun)
-            if endings:
-                write_endings(connection, [ending for ending, _ in endings], again=again)
-            return [op(connection) for op, _ in alive]
-
+    async def _commit(self, work: Work) -> None:
         try:
-            answers = await self.database.write(work)
-        except Fault:
-            raise
+            answers = await self.database.write(partial(records.write, work.batch))
+        except Fault as fault:
+            await self._postpone(work, fault)
         except Exception as error:
-            if len(begun) + len(endings) + len(alive) > 1:  # one of them cannot be written: find out which
-                await self._one_by_one(begun, endings, alive)
-                return
-            log.error("a row cannot be written", exc_info=error)
-            for done in [done for _, done in (*endings, *alive)]:
-                if not done.done():
-                    done.set_exception(error)
-            return
-        for (_, done), answer in zip(alive, answers, strict=True):
-            if not done.done():
-                done.set_result(answer)
-        for _, done in endings:
-            if not done.done():
-                done.set_result(None)
+            if work.size > 1:  # one of them cannot be written: find out which
+                for half in work.halves():
+                    await self._commit(half)
+            else:
+                log.error("a row cannot be written", exc_info=error)
+                _refuse(work, error)
+        else:
+            await self._answer(work, answers)
 
-    async def _one_by_one(
-        self,
-        begun: list[dict[str, Any]],
-        endings: Sequence[tuple[Ending, asyncio.Future[None]]],
-        asked: Sequence[tuple[Op, asyncio.Future[Any]]],
-    ) -> None:
-        for row in begun:
-            await self._commit([row], (), (), again=True)
-        for ending in endings:
-            await self._commit([], (ending,), (), again=True)
-        for each in asked:
-            await self._commit([], (), (each,), again=True)
+    async def _answer(self, work: Work, answers: Answers) -> None:
+        for ending in work.endings:
+            _tell(ending.done, None)
+        for claim, mine in zip(work.claims, answers.claims, strict=True):
+            if not _tell(claim.done, mine):
+                self._waiting.unclaimed.append(claim.wish.id)
+        unopened = []
+        for wanted, decision in zip(work.reservations, answers.reservations, strict=True):
+            if decision.unopened:
+                unopened.append(wanted)
+            elif not _tell(wanted.done, decision.short) and decision == Decision():
+                self._waiting.unreserved.append(wanted.wish.task)
+        if unopened:
+            await self._open(unopened)
 
-    async def _keep(self, ending: Ending) -> None:
-        """Put it into the journal."""
-        warn("the database is away: the end of a task goes to the journal", task=ending.task.id)
+    async def _open(self, wanted: Sequence[Waiter[Reservation, Short | None]]) -> None:
+        """Make the budgets that these need, and let them ask again, before all others."""
+        again = Work(reservations=[*wanted])
         try:
-            await asyncio.to_thread(_journalled, self._journal, ending)
-        except OSError as error:  # the picture is paid for: it is answered all the same
-            log.error("the end of a task is in memory alone", exc_info=error, extra={"task": ending.task.id})
+            await self.database.write(partial(budgets.opened, [each.wish for each in wanted]))
+        except Exception as error:
+            _refuse(again, error)
+        else:
+            self._waiting.reservations[:0] = again.reservations
 
-    async def replay(self) -> int:
-        """Write what the journal holds; how many endings that were. Raises as `Database.write` does."""
-        kept = await asyncio.to_thread(_journal, self._journal)
-        if kept:
-            await self.database.write(partial(write_endings, endings=[ending for _, ending in kept], again=True))
-            for path, _ in kept:
-                path.unlink(missing_ok=True)
-        return len(kept)
+    async def _postpone(self, work: Work, fault: Fault) -> None:
+        """The database is away, or it is not known what has become of the transaction."""
+        waiting = self._waiting
+        if not self._stopping:  # else another process does what is left
+            waiting.begun[:0] = work.begun[: WAITING - len(waiting.begun)]
+            waiting.unclaimed += [*work.unclaimed, *(each.wish.id for each in work.claims)]
+            waiting.unreserved += [*work.unreserved, *(each.wish.task for each in work.reservations)]
+        _refuse(Work(claims=work.claims, reservations=work.reservations), fault)
+        if work.endings:
+            await self._keep([each.wish for each in work.endings])
+            for ending in work.endings:
+                _tell(ending.done, None)
 
-
-def _row(task: Task) -> dict[str, Any]:
-    return dict(zip(_COLUMNS, msgspec.structs.astuple(task), strict=True))
-
-
-_COLUMNS = Task.__struct_fields__
-
-
-def write_endings(connection: Connection, endings: Sequence[Ending], *, again: bool) -> None:
-    """The rows, their costs, and the budgets. `again`: some may have been written before; they count once."""
-    rows = insert(tables.task, connection)
-    changed = {name: rows.excluded[name] for name in _COLUMNS if name != "id"}
-    connection.execute(
-        rows.on_conflict_do_update(index_elements=["id"], set_=changed), [_row(each.task) for each in endings]
-    )
-    entries = [each.entry for each in endings if each.entry is not None]
-    if again:
-        adding = insert(tables.entry, connection).on_conflict_do_nothing().returning(tables.entry.c.id)
-        entries = [each for each in entries if connection.execute(adding, _plain(each)).first() is not None]
-    elif entries:
-        connection.execute(sa.insert(tables.entry), [_plain(each) for each in entries])
-    spend(connection, entries)
-    reserved = [each.task.id for each in endings if each.task.estimate is not None]
-    if reserved:
-        give_back(connection, reserved)
+    async def _keep(self, endings: list[Ending]) -> None:
+        """Put them into the journal."""
+        self.journalled = True
+        warn("the database is away: ends of tasks go to the journal", tasks=[each.task.id for each in endings])
+        try:
+            await asyncio.to_thread(journal.keep, self._folder, endings)
+        except OSError as error:  # what is paid for is answered all the same
+            log.error("ends of tasks are in memory alone", exc_info=error)
+            self._unkept += endings
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
-    return dict(zip(Entry.__struct_fields__, msgspec.structs.astuple(entry), strict=True))
-
-
-def spend(connection: Connection, entries: Iterable[Entry]) -> None:
-    """Count them in the budgets of their keys, where there are any."""
-    sums: dict[tuple[str, str], int] = defaultdict(int)
-    for each in entries:
-        if paid := (each.cost or 0) + each.wasted:
-            for period in (each.day, each.day[:7]):
-                sums[each.key, period] += paid
-    if sums:
-        connection.execute(_SPEND, [{"k": key, "p": period, "paid": paid} for (key, period), paid in sums.items()])
-
-
-_SPEND = (
-    sa.update(tables.budget)
-    .where(tables.budget.c.key == sa.bindparam("k"), tables.budget.c.period == sa.bindparam("p"))
-    .values(spent=tables.budget.c.spent + sa.bindparam("paid"))
-)
-
-
-def give_back(connection: Connection, tasks: Sequence[str]) -> None:
-    """Take the reservations of these tasks out of the budgets."""
-    table = tables.reservation
-    gone = connection.execute(
-        sa.delete(table).where(table.c.task.in_(tasks)).returning(table.c.key, table.c.day, table.c.amount)
-    ).all()
-    freed = [
-        {"k": row.key, "p": period, "amount": row.amount} for row in gone for period in (row.day, row.day[:7])
-    ]  # fmt: skip
-    if freed:
-        connection.execute(_FREE, freed)
-
-
-_FREE = (
-    sa.update(tables.budget)
-    .where(tables.budget.c.key == sa.bindparam("k"), tables.budget.c.period == sa.bindparam("p"))
-    .values(reserved=tables.budget.c.reserved - sa.bindparam("amount"))
-)
-
-
-def _claim(row: dict[str, Any], connection: Connection) -> bool:
-    made = connection.execute(
-        insert(tables.task, connection).on_conflict_do_nothing().returning(tables.task.c.id), row
-    ).first()
-    return made is not None
-
-
-def _reserve(wanted: Reservation, connection: Connection) -> str | None:
-    """In one transaction: the row of a budget is locked by its update, so no two tasks get the same money."""
-    day = ids.day(wanted.at)
-    taken: list[str] = []
-    for name, period, most in (("day", day, wanted.per_day), ("month", day[:7], wanted.per_month)):
-        # A budget without a bound is counted too, where there is one for the other period: it may get one later.
-        if not _take(connection, wanted, period, most):
-            for each in taken:
-                connection.execute(_FREE, {"k": wanted.key, "p": each, "amount": wanted.amount})
-            return name
-        taken.append(period)
-    connection.execute(
-        sa.insert(tables.reservation),
-        {"task": wanted.task, "key": wanted.key, "day": day, "amount": wanted.amount, "worker": wanted.worker},
-    )
-    return None
-
-
-def _take(connection: Connection, wanted: Reservation, period: str, most: int | None) -> bool:
-    table = tables.budget
-    taking = (
-        sa.update(table)
-        .where(table.c.key == wanted.key, table.c.period == period)
-        .values(reserved=table.c.reserved + wanted.amount)
-    )
-    if most is not None:
-        taking = taking.where(table.c.spent + table.c.reserved + wanted.amount <= most)
-    if connection.execute(taking).rowcount:
-        return True
-    known = sa.select(table.c.key).where(table.c.key == wanted.key, table.c.period == period)
-    if connection.execute(known).first() is not None:
+def _tell(future: asyncio.Future[A], answer: A) -> bool:
+    """False where nobody waits for it any more."""
+    if future.done():
         return False
-    entry = tables.entry
-    before = sa.select(
-        sa.literal(wanted.key), sa.literal(period),
-        sa.func.coalesce(sa.func.sum(sa.func.coalesce(entry.c.cost, 0) + entry.c.wasted), 0), sa.literal(0),
-    ).where(entry.c.key == wanted.key, entry.c.day.startswith(period, autoescape=True))  # fmt: skip
-    opening = insert(table, connection).from_select(["key", "period", "spent", "reserved"], before)
-    connection.execute(opening.on_conflict_do_nothing())
-    return bool(connection.execute(taking).rowcount)
+    future.set_result(answer)
+    return True
 
 
-def _journalled(folder: Path, ending: Ending) -> None:
-    """One file each, complete under its name or not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{ending.task.id}.json"
-    draft = path.with_suffix(".part")
-    with draft.open("wb") as file:
-        file.write(msgspec.json.encode(ending))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _journal(folder: Path) -> list[tuple[Path, Ending]]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        with suppress(FileNotFoundError):  # another process writes them too
-            found.append((path, msgspec.json.decode(path.read_bytes(), type=Ending)))
-    return found
+def _refuse(work: Work, error: Exception) -> None:
+    for future in work.futures:
+        if not future.done():
+            future.set_exception(error)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-metadata = sa.MetaData()
+# PostgreSQL's own names, also in SQLite, which has none: a migration can only change what has a name.
+metadata = sa.MetaData(naming_convention={"pk": "%(table_name)s_pkey", "uq": "%(table_name)s_%(column_0_name)s_key"})
 
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -55,8 +56,12 @@ task = sa.Table(
     sa.Column("fingerprint", sa.Text),  # of key and request: the same call again has the same
     sa.Column("claim", sa.Text, unique=True),  # of key and Idempotency-Key
     sa.Column("worker", sa.Text, nullable=False),  # the process that works on it
+    sa.Column("lost", sa.Boolean, nullable=False, default=False),  # its client left before it had the answer
     sa.Column("request_id", sa.Text),
-    sa.Index("task_key", "key", "id"),
+    sa.Column("terms", sa.Text, nullable=False, default=""),  # digests that lists are filtered by: see `terms`
+    # Any filter is judged within the index: the rows themselves are many times as long.
+    sa.Index("task_key", "key", "id", "created", "status", "op", "terms"),
+    sa.Index("task_all", "id", "created", "status", "op", "terms"),
     sa.Index("task_created", "created"),
     sa.Index("task_fingerprint", "fingerprint"),
     sa.Index("task_worker", "worker", sqlite_where=sa.text("ended IS NULL"), postgresql_where=sa.text("ended IS NULL")),
@@ -76,7 +81,7 @@ entry = sa.Table(
     sa.Column("pictures", sa.Integer, nullable=False),
     sa.Column("cost", sa.BigInteger),  # null: not known
     sa.Column("wasted", sa.BigInteger, nullable=False),
-    sa.Index("entry_key", "key", "at"),
+    sa.Index("entry_key", "key", "day", "pictures", "cost", "wasted"),  # all that an account tells
     sa.Index("entry_day", "day"),
 )
 

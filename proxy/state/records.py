@@ -1,0 +1,171 @@
+"""What is written down of a call: its row in the history, its cost, and how they get into the tables.
+
+All here is one transaction's part, and says what it did; `ledger` gathers the transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from proxy.state import budgets, tables, terms
+from proxy.state.budgets import Decision, Reservation
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `task`: one making call. Times in milliseconds since 1970, money in millionths of a dollar."""
+
+    id: str
+    key: str
+    created: int
+    op: str
+    asked: str
+    worker: str
+    status: str = "in_progress"
+    ended: int | None = None
+    model: str | None = None
+    request: dict[str, Any] = {}
+    metadata: dict[str, str] | None = None
+    result: dict[str, Any] | None = None
+    bytes: int = 0
+    timings: dict[str, float] | None = None
+    error: dict[str, Any] | None = None
+    cost: int | None = None
+    wasted: int = 0
+    estimate: int | None = None
+    fingerprint: str | None = None
+    claim: str | None = None
+    request_id: str | None = None
+    lost: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `entry`: what one task cost. `cost` is `None` where it is not known."""
+
+    id: str
+    key: str
+    at: int
+    day: str
+    op: str
+    provider: str
+    model: str
+    status: str
+    pictures: int
+    cost: int | None
+    wasted: int = 0
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a task ended. Without an entry where nothing was tried."""
+
+    task: Task
+    entry: Entry | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction writes."""
+
+    begun: Sequence[Task] = ()
+    endings: Sequence[Ending] = ()
+    unclaimed: Sequence[str] = ()  # tasks that were not begun after all
+    unreserved: Sequence[str] = ()
+    claims: Sequence[Task] = ()
+    reservations: Sequence[Reservation] = ()
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What a transaction says to those who asked, in their order."""
+
+    claims: list[bool]
+    reservations: list[Decision]
+
+
+class Repeated(Exception):
+    """An entry of several has been written before; one alone is left as it is."""
+
+
+def write(batch: Batch, connection: Connection) -> Answers:
+    """Write it. Every process locks in this order: tasks, entries, reservations, budgets; so none waits in a circle."""
+    if batch.begun:
+        _many(connection, _begin(connection.dialect.name), [_row(task) for task in batch.begun])
+    if batch.unclaimed:
+        table = tables.task
+        connection.execute(sa.delete(table).where(table.c.id.in_(batch.unclaimed), table.c.ended.is_(None)))
+    claimed = {}
+    for task in sorted(batch.claims, key=lambda task: task.claim or ""):
+        claimed[task.id] = _many(connection, _begin(connection.dialect.name), [_row(task)]) == 1
+    spent = write_endings(connection, batch.endings)
+    free = [*batch.unreserved, *(each.task.id for each in batch.endings if each.task.estimate is not None)]
+    freed = budgets.given_back(connection, free) if free else {}
+    decisions = budgets.settled(connection, budgets.merged(spent, freed), batch.reservations)
+    return Answers([claimed[task.id] for task in batch.claims], decisions)
+
+
+def write_endings(connection: Connection, endings: Sequence[Ending]) -> dict[budgets.Name, budgets.Total]:
+    """The rows and their entries; what they add to which budgets. Raises `Repeated`.
+
+    An entry and its row are written in one transaction, so one that is there has its row, and has been counted.
+    """
+    if not endings:
+        return {}
+    dialect = connection.dialect.name
+    entries = [each.entry for each in endings if each.entry is not None]
+    if entries and (new := _many(connection, _enter(dialect), map(msgspec.structs.astuple, entries))) < len(entries):
+        if new or len(endings) > 1:
+            raise Repeated
+        return {}
+    _many(connection, _end(dialect), [_row(each.task) for each in endings])
+    return budgets.spending((each.key, each.day, (each.cost or 0) + each.wasted) for each in entries)
+
+
+def _many(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """How many rows were written. By the driver itself: for rows so small SQLAlchemy would take most of the time."""
+    return connection.exec_driver_sql(statement, list(rows)).rowcount
+
+
+def _row(task: Task) -> tuple[Any, ...]:
+    found = terms.of((task.asked, task.model), task.metadata)
+    return (*[_json(value) if type(value) is dict else value for value in msgspec.structs.astuple(task)], found)
+
+
+def _json(value: dict[str, Any]) -> str:
+    text = msgspec.json.encode(value).decode()
+    # PostgreSQL has no such character. It is of no use, so it is not kept anywhere.
+    return text if "\\u0000" not in text else msgspec.json.encode(_without_nul(value)).decode()
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(each) for name, each in value.items()}
+    return [_without_nul(each) for each in value] if isinstance(value, list) else value
+
+
+_COLUMNS = (*Task.__struct_fields__, "terms")
+
+
+def _insert(table: str, columns: Sequence[str], dialect: str, otherwise: str) -> str:
+    marks = ",".join(["?" if dialect == "sqlite" else "%s"] * len(columns))
+    return f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks}) ON CONFLICT {otherwise}"  # noqa: S608  # our own names
+
+
+@cache
+def _begin(dialect: str) -> str:
+    return _insert("task", _COLUMNS, dialect, "DO NOTHING")
+
+
+@cache
+def _end(dialect: str) -> str:
+    changes = ",".join(f"{name}=excluded.{name}" for name in _COLUMNS if name != "id")
+    return _insert("task", _COLUMNS, dialect, f"(id) DO UPDATE SET {changes}")
+
+
+@cache
+def _enter(dialect: str) -> str:
+    return _insert("entry", Entry.__struct_fields__, dialect, "(id) DO NOTHING")

@@ -1,0 +1,217 @@
+"""The processes that serve, and what is done about one that is gone.
+
+Each says every few seconds that it is there. Who has said nothing for `SILENT` seconds is gone, and one of the others
+ends its tasks as failed, and gives back what they had reserved. What was silent is judged by each process's own steady
+clock, so that no clocks need to agree, and nobody is gone because a machine slept or the database was away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from proxy.logs import log, warn
+from proxy.state import budgets, tables
+from proxy.state.database import Database, insert, milliseconds
+from proxy.state.ledger import Ledger
+from translators.base import Fault
+
+LOOK = 1.0  # seconds between two looks at whether the database is back
+BEAT = 5.0  # seconds
+SILENT = 20.0  # seconds after which a process is taken for gone
+ASTRAY = 60.0  # seconds after which what no task of ours needs is removed
+
+ERROR = {
+    "kind": "upstream",
+    "code": "interrupted",
+    "message": "The server was stopped while it worked on this. It may have been made, and charged, all the same.",
+    "param": None,
+}
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A row of `worker`."""
+
+    id: str
+    host: str
+    pid: int
+    seen: int
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What the tables hold for tasks of one process."""
+
+    tasks: frozenset[str]
+    reservations: frozenset[str]
+    slots: frozenset[str]
+
+    @property
+    def all(self) -> frozenset[str]:
+        """The ids of the tasks, whatever is held for them."""
+        return self.tasks | self.reservations | self.slots
+
+
+class Workers:
+    """This process among the others. `running` tells the ids of the tasks that it works on."""
+
+    def __init__(self, database: Database, ledger: Ledger, running: Callable[[], Collection[str]]) -> None:
+        self.id = f"{socket.gethostname()}-{uuid.uuid4().hex}"
+        self.alive = 1  # processes that serve, this one included
+        self._database = database
+        self._ledger = ledger
+        self._running = running
+        self._started = milliseconds()
+        self._seen: dict[str, tuple[int, float]] = {}  # of each other: what it said last, and when that was new to us
+        self._astray: dict[str, float] = {}  # tasks that do not run, and since when
+        self._next_beat = 0.0
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Join the others, and write what an earlier process left in the journal. Raises as `Database.write` does."""
+        _HERE.add(self.id)
+        await self._beat()
+        if self._ledger.journalled:
+            await self._ledger.replay()
+        self._beating = asyncio.create_task(self._go_on())
+
+    async def stop(self) -> None:
+        """Leave: what is still not ended here has failed. Where the database is away, the others find out."""
+        if self._beating is not None:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
+            self._beating = None
+            _HERE.discard(self.id)
+            with suppress(Fault):
+                await self._database.write(partial(_take_over, {self.id: None}))
+
+    async def _go_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                if not self._database.up or time.monotonic() >= self._next_beat:
+                    await self._beat()
+                if self._database.up and self._ledger.journalled:
+                    await self._ledger.replay()
+            except Fault:
+                self._seen.clear()  # the others could not say anything either
+            except Exception as error:
+                log.error("unforeseen error beside the requests", exc_info=error)
+
+    async def _beat(self) -> None:
+        peers = await self._database.write(self._say)
+        self._next_beat = time.monotonic() + BEAT
+        gone = self._gone(peers)
+        self.alive = 1 + len(peers) - len(gone)
+        if gone:
+            taken = await self._database.write(partial(_take_over, {peer.id: peer.seen for peer in gone}))
+            for peer in taken:
+                warn("a process is gone: its tasks have failed", worker=peer)
+        await self._tidy()
+
+    def _say(self, connection: Connection) -> list[Peer]:
+        """That we are there; who else is."""
+        table = tables.worker
+        own = {"id": self.id, "host": _host(), "pid": os.getpid(), "started": self._started, "seen": milliseconds()}
+        row = insert(table, connection).values(own)
+        # Two words within a millisecond must differ, and a clock may have been put back.
+        later = sa.case((row.excluded.seen > table.c.seen, row.excluded.seen), else_=table.c.seen + 1)
+        connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen": later}))
+        others = sa.select(table.c.id, table.c.host, table.c.pid, table.c.seen).where(table.c.id != self.id)
+        return [Peer(*found) for found in connection.execute(others)]
+
+    def _gone(self, peers: Iterable[Peer]) -> list[Peer]:
+        now, before = time.monotonic(), self._seen
+        self._seen = {}
+        gone = []
+        for peer in peers:
+            said, since = before.get(peer.id, (None, now))
+            self._seen[peer.id] = (peer.seen, since if said == peer.seen else now)
+            if now - self._seen[peer.id][1] >= SILENT or (peer.host == _host() and not _alive(peer)):
+                gone.append(peer)
+        return gone
+
+    async def _tidy(self) -> None:
+        """Remove what is held for tasks that have not run for a minute; an answer from the database was lost, say."""
+        held = await self._database.read(partial(_held, self.id))
+        now, running = time.monotonic(), self._running()
+        self._astray = {task: self._astray.get(task, now) for task in held.all if task not in running}
+        lost = [task for task, since in self._astray.items() if now - since >= ASTRAY]
+        if lost:
+            warn("tasks are held that do not run", tasks=lost)
+            await self._database.write(partial(_settle, lost))
+
+
+def _held(worker: str, connection: Connection) -> Held:
+    task, reservation, slot = tables.task.c, tables.reservation.c, tables.slot.c
+    return Held(
+        frozenset(connection.scalars(sa.select(task.id).where(task.worker == worker, task.ended.is_(None)))),
+        frozenset(connection.scalars(sa.select(reservation.task).where(reservation.worker == worker))),
+        frozenset(connection.scalars(sa.select(slot.task).where(slot.worker == worker))),
+    )
+
+
+def _settle(lost: Sequence[str], connection: Connection) -> None:
+    connection.execute(_failed().where(tables.task.c.id.in_(lost)))
+    freed = budgets.given_back(connection, lost)
+    connection.execute(sa.delete(tables.slot).where(tables.slot.c.task.in_(lost)))
+    budgets.settled(connection, freed)
+
+
+def _take_over(workers: dict[str, int | None], connection: Connection) -> list[str]:
+    """End what these have left, unless they have spoken since, or another process does it."""
+    worker = tables.worker.c
+    gone = []
+    for id, seen in sorted(workers.items()):  # in one order, so that no two processes wait for each other
+        leaving = sa.delete(tables.worker).where(worker.id == id)
+        if connection.execute(leaving if seen is None else leaving.where(worker.seen == seen)).rowcount:
+            gone.append(id)
+    if gone:
+        connection.execute(_failed().where(tables.task.c.worker.in_(gone)))
+        freed = budgets.given_back(connection, workers=gone)
+        connection.execute(sa.delete(tables.slot).where(tables.slot.c.worker.in_(gone)))
+        budgets.settled(connection, freed)
+    return gone
+
+
+def _failed() -> sa.Update:
+    """Tasks that nobody works on have failed. They keep their claims: what may be paid is not made again in silence."""
+    table = tables.task
+    return sa.update(table).where(table.c.ended.is_(None)).values(status="failed", ended=milliseconds(), error=ERROR)
+
+
+@cache
+def _host() -> str:
+    """Where a process id means the same: this boot of this machine, and within it this container."""
+    marks = [socket.gethostname(), str(uuid.getnode())]
+    with suppress(OSError):  # only Linux has these
+        marks = [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return f"{socket.gethostname()} {hashlib.sha256(repr(marks).encode()).hexdigest()[:16]}"
+
+
+_HERE: set[str] = set()  # the ids of all that are in this process
+
+
+def _alive(peer: Peer) -> bool:
+    """Whether its process is still there, on this host."""
+    if peer.pid == os.getpid():
+        return peer.id in _HERE  # else the number has got to us, so that process is gone
+    try:
+        os.kill(peer.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
