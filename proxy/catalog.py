@@ -292,9 +292,20 @@ def provider_flaws(name: str, given: Provider) -> Iterator[str]:
             yield f"{path}.like: {name} has no model {own.like}"
         elif given.models_only is None and caps_of(given, model) is None:
             yield f"{path}.ops: required, as no release knows this model"
+        elif "prices" in own.caps and (caps := caps_of(given, model)):
+            yield from price_flaws(caps, f"{path}.prices")
     for index, model in enumerate(given.models_only or ()):
         if caps_of(given, model) is None:
             yield f"providers.{name}.models_only[{index}]: {name} has no model {model}"
+
+
+def price_flaws(caps: Caps, path: str) -> Iterator[str]:
+    """Price rules for what this model does not make, each with its place."""
+    for index, rule in enumerate(prices.settled(caps, None)):
+        if rule.resolution and rule.pixels == prices.NOWHERE:
+            yield f"{path}[{index}].resolution: nothing says how large a picture of {rule.resolution} is; give pixels"
+        if rule.quality and caps.qualities and rule.quality not in caps.qualities:
+            yield f"{path}[{index}].quality: expected one of {', '.join(caps.qualities)}, got {rule.quality}"
 
 
 def wrong_setting(given: Provider, own: providers.Model | None = None) -> Fault | None:
