@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ import translators
 from proxy import plain
 from proxy.plain import Seconds
 from translators import base
-from translators.base import Caps, Secret, Translator
+from translators.base import Caps, Price, Secret, Translator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -370,8 +370,24 @@ def model(fixed: base.Provider, given: Any, path: str, flaws: list[str]) -> Mode
     plain.unknown(given, {*own, *fixed.settings, "timeouts", *plain.hints(Caps)}, path, flaws)
     made = plain.members(Model, {name: given[name] for name in given if name in own}, path, flaws)
     timeouts = plain.members(Timeouts, given.get("timeouts"), f"{path}.timeouts", flaws)
+    before = len(flaws)
     caps = plain.members(Caps, {name: given[name] for name in given if name in plain.hints(Caps)}, path, flaws)
+    if len(flaws) == before:  # what cannot be read is left out: the places of the others would not be right
+        flaws += price_flaws(caps.get("prices", ()), f"{path}.prices")
     return Model(timeouts=timeouts, site=settings(fixed, given, path, flaws), caps=caps, **made)
+
+
+def price_flaws(rules: Sequence[Price], path: str) -> Iterator[str]:
+    """Price rules that would never fit, each with its place."""
+    for index, rule in enumerate(rules):
+        if rule.size is not None and not SIZE.fullmatch(rule.size):
+            yield f"{path}[{index}].size: expected a size such as 1024x1024, got {plain.shown(rule.size)}"
+        low, high = rule.pixels
+        if high and low >= high:
+            yield f"{path}[{index}].pixels: expected the most to be above the least, got {low}, {high}"
+
+
+SIZE = re.compile(r"[1-9]\d*x[1-9]\d*")
 
 
 def address(made: Provider) -> str:

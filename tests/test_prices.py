@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import translators
-from proxy import tokens
+from proxy import catalog, config, plain, tokens
 from proxy.catalog import Credential, Target, Upstream
+from proxy.config import Config
 from proxy.plan import Finish, Plan
 from proxy.prices import banded, cost, dollars, estimate, micros, most, priced, settled, wasted
 from translators.base import Caps, Fault, Free, Job, Media, Op, Price, Secret, Size, Unit, Usage, blob
@@ -612,6 +613,86 @@ def test_what_lost_pictures_cost() -> None:
     area = (price("megapixel", 0.01),)
     assert wasted(area, job(size=K2), fault(1, UNKNOWN)) == pytest.approx(0.04)
     assert wasted(area, job(), fault(1, UNKNOWN)) is None
+
+
+# ---- prices of one's own
+
+
+def configured(
+    rules: str, more: str = "", model: str = "bfl: {api_key: k, models: {flux-2-pro: {prices: RULES}}}"
+) -> Config:
+    tree = plain.parsed(f"providers: {{{model.replace('RULES', rules)}}}\n{more}")
+    return config.load(None, {}, tree)
+
+
+def test_a_price_list_of_ones_own_stands_instead_of_the_releases() -> None:
+    rules = (
+        "[{unit: image, amount: 2, currency: CNY, quality: high, size: 1024x1024, op: generate}, "
+        "{unit: token.text.in, amount: 5, per: 1000000}, "
+        "{unit: megapixel, amount: 0.5, free: 1, pixels: [0, 4194304]}, "
+        "{unit: image, amount: 1, resolution: 2K}]"
+    )
+    served = catalog.build(configured(rules, "prices: {usd_per_cny: 0.5}"))
+    found = served.route("bfl/flux-2-pro").targets[0].caps.prices
+    assert found == (
+        price("image", 1, quality="high", size="1024x1024", op="generate"),
+        price("token.text.in", 5, per=MILLION),
+        price("megapixel", 0.5, free=1, pixels=(0, 4194304)),
+        price("image", 1, resolution="2K", pixels=found[3].pixels),
+    )
+    shown = catalog.entry(served, "bfl/flux-2-pro")["price"]
+    assert [(rule["unit"], rule["amount"], rule["currency"]) for rule in shown] == [
+        ("image", 1.0, "USD"), ("token.text.in", 5, "USD"), ("megapixel", 0.5, "USD"), ("image", 1, "USD"),
+    ]  # fmt: skip
+
+
+def test_without_a_rate_yuan_are_shown_as_such() -> None:
+    (shown,) = catalog.entry(catalog.build(configured("[{unit: image, amount: 2, currency: CNY}]")), "bfl/flux-2-pro")[
+        "price"
+    ]
+    assert (shown["amount"], shown["currency"]) == (2, "CNY")
+
+
+AT = "providers.bfl.models.flux-2-pro.prices"
+
+
+@pytest.mark.parametrize(
+    ("rules", "flaw"),
+    [
+        ("[{unit: picture, amount: 1}]", f"{AT}[0].unit: expected one of image, megapixel,"),
+        ("[{unit: image, amount: -1}]", f"{AT}[0].amount: expected a number from 0 to 1e+06, got -1"),
+        ("[{unit: image, amount: .nan}]", f"{AT}[0].amount: expected a number from 0 to 1e+06, got nan"),
+        ("[{unit: image, amount: .inf}]", f"{AT}[0].amount: expected a number from 0 to 1e+06, got inf"),
+        ("[{unit: image, amount: free}]", f'{AT}[0].amount: expected a number, got "free"'),
+        ("[{unit: image}]", f"{AT}[0].amount: required"),
+        ("[{unit: image, amount: 1, currency: EUR}]", f'{AT}[0].currency: expected one of USD, CNY, got "EUR"'),
+        ("[{unit: image, amount: 1, per: 0}]", f"{AT}[0].per: expected a number of at least 1, got 0"),
+        ("[{unit: image, amount: 1, free: -1}]", f"{AT}[0].free: expected a number of at least 0, got -1"),
+        ("[{unit: image, amount: 1, op: draw}]", f"{AT}[0].op: expected one of generate, edit,"),
+        ("[{unit: image, amount: 1, tier: pro}]", f"{AT}[0].tier: unknown"),
+        ("{unit: image, amount: 1}", f"{AT}: expected a list, got a mapping"),
+        ("[{unit: image, amount: 1}, {unit: image, amount: 1, size: big}]",
+         f'{AT}[1].size: expected a size such as 1024x1024, got "big"'),
+        ("[{unit: image, amount: 1, pixels: [9, 4]}]",
+         f"{AT}[0].pixels: expected the most to be above the least, got 9, 4"),
+    ],
+)  # fmt: skip
+def test_faults_in_prices(rules: str, flaw: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        configured(rules)
+    (found,) = caught.value.flaws
+    assert found.startswith(flaw)
+
+
+def test_prices_of_what_a_model_does_not_make() -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        catalog.build(configured("[{unit: image, amount: 1, resolution: huge}]"))
+    assert caught.value.flaws == [f"{AT}[0].resolution: nothing says how large a picture of huge is; give pixels"]
+    model = "openai: {api_key: k, models: {gpt-image-2: {prices: RULES}}}"
+    with pytest.raises(config.ConfigError) as caught:
+        catalog.build(configured("[{unit: image, amount: 1, quality: hd}]", model=model))
+    at = "providers.openai.models.gpt-image-2.prices[0].quality"
+    assert caught.value.flaws == [f"{at}: expected one of low, medium, high, got hd"]
 
 
 # ---- money as whole numbers
