@@ -137,6 +137,7 @@ def config(root: Path, ports: Ports) -> Mapping[str, Any]:
         "auth": {"mode": "open"},
         "data": str(root / "data"),
         "files": {"hosting": "passthrough"},
+        "history": {"enabled": False},  # what that costs is measured by `bench.state`
         "log": {"level": "warning"},
         "providers": providers,
     }

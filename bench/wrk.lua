@@ -1,4 +1,4 @@
--- One request, over and over; the outcome as one line of JSON. Arguments: the file that holds the body.
+-- One request, over and over; the outcome as one line of JSON. Arguments: the file that holds the body, and a key.
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
@@ -6,6 +6,7 @@ function init(args)
   wrk.body = file:read("*a")
   wrk.headers["Content-Type"] = "application/json"
   file:close()
+  if args[2] then wrk.headers["Authorization"] = "Bearer " .. args[2] end
 end
 
 function done(summary, latency)

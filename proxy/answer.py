@@ -35,6 +35,8 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
     blob: Blob | None = None
     url: str | None = None
+    stored: str | None = None  # its id in the store, where it is kept
+    size: int = 0  # bytes of the file
     shape: Shape | None = None  # None: it was not looked at, since only its address is handed on
     revised_prompt: str | None = None
     extra: Mapping[str, Any] = {}  # what the provider says of it beyond OpenAI's members; answered as `provider`
@@ -55,6 +57,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     quality: str | None = None
     background: str | None = None
     cost_usd: float | None = None
+    wasted_usd: float = 0.0  # paid beside it for what nobody got
 
 
 Pieces = Iterable[bytes | Blob]
@@ -63,11 +66,19 @@ Pieces = Iterable[bytes | Blob]
 class Answer:
     """A whole answer, as an ASGI application."""
 
-    def __init__(self, status: int, pieces: Sequence[bytes | Blob], headers: Mapping[str, str], kind: bytes = JSON):
+    def __init__(
+        self,
+        status: int,
+        pieces: Sequence[bytes | Blob],
+        headers: Mapping[str, str],
+        kind: bytes = JSON,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
         self.status = status
         self.pieces = pieces
         self.headers = headers
         self.kind = kind
+        self.lost = lost  # called where the client leaves while a long answer is sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -79,13 +90,15 @@ class Answer:
             return
         for piece in chunks(self.pieces):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if self.lost is not None and await gone(receive):
+            self.lost()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Stream:
     """An event stream, as an ASGI application.
 
-    `work` makes the result, and puts its previews into `previews` meanwhile. A fault that comes before anything was
+    `work` waits for the result, while its previews come through `previews`. A fault that comes before anything was
     sent is an ordinary error answer; later it is an `error` event, the one shape that raises in OpenAI's SDKs.
     """
 
@@ -95,14 +108,18 @@ class Stream:
         work: Callable[[], Awaitable[Result]],
         previews: asyncio.Queue[Preview],
         state: MutableMapping[str, Any],
+        headers: Mapping[str, str],
+        lost: Callable[[], None],
     ) -> None:
         self.op = op
         self.work = work
         self.previews = previews
         self.state = state  # the request's; a late fault is left there for the log
+        self.headers = headers  # what is known before the result is
+        self.lost = lost  # called where the client leaves
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; stop the work where the client leaves."""
+        """Send it; no longer wait for the work where the client leaves."""
         work = asyncio.ensure_future(self.work())
         gone = asyncio.ensure_future(left(receive))
         try:
@@ -121,7 +138,8 @@ class Stream:
             nonlocal started
             if not started:
                 started = True
-                await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *wired(more)]})
+                told = [*EVENTS, *wired({**self.headers, **more})]
+                await send({"type": "http.response.start", "status": 200, "headers": told})
 
         async for preview in self._previews(work, gone):
             await start({})
@@ -129,6 +147,7 @@ class Stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         if not work.done():
             self.state["gone"] = True
+            self.lost()
             return
         try:
             result = work.result()
@@ -148,6 +167,8 @@ class Stream:
         await start(headers(result))
         for piece in chunks(completed(result)):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if gone.done():
+            self.lost()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _previews(
@@ -315,6 +336,16 @@ def wired(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 BLANKED = bytes(0x20 if byte < 0x20 or byte == 0x7F else byte for byte in range(256))
 """A model's name is the client's: uvicorn would refuse the whole answer, whose pictures are paid for."""
+
+
+async def gone(receive: Receive) -> bool:
+    """Whether the client has gone by now."""
+    leaving = asyncio.ensure_future(left(receive))
+    try:
+        await asyncio.sleep(0)
+        return leaving.done()
+    finally:
+        leaving.cancel()
 
 
 async def left(receive: Receive) -> None:

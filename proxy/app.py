@@ -7,10 +7,11 @@ import logging
 import platform
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 from typing import Any
 
+import msgspec
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.enums import ScopeType
@@ -20,14 +21,15 @@ from litestar.openapi.plugins import RedocRenderPlugin, SwaggerRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy import __version__
-from proxy.api import health, images, models, outputs
+from proxy.api import account, admin, files, health, images, models, outputs, tasks, usage
 from proxy.errors import as_fault, problem
 from proxy.gateway import Gateway
-from proxy.logs import request_id
+from proxy.logs import request_id, say
+from proxy.state import sweep
+from translators.base import Fault
 
 log = logging.getLogger("pictor")
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})
-SWEEP = 3600.0  # seconds between two looks for stored pictures that are past their time
 
 
 def trouble(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -148,6 +150,7 @@ def create(gateway: Gateway) -> Door:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         gateway.metrics.set("build_info", __version__, platform.python_version(), to=1)
+        await gateway.start()
         sweeper = asyncio.create_task(swept(gateway))
         try:
             yield
@@ -158,7 +161,9 @@ def create(gateway: Gateway) -> Door:
     app = Litestar(
         route_handlers=[
             images.generations, images.edits, images.variations, models.models, models.model, health.health,
-            health.ready, health.metrics, outputs.output,
+            health.ready, health.metrics, outputs.output, files.create, files.page, files.retrieve, files.content,
+            files.remove, tasks.tasks, tasks.task, tasks.forget, account.account, admin.listed, admin.created,
+            admin.shown, admin.changed, admin.rotated, admin.revoked, usage.tasks, usage.usage,
         ],
         before_request=entered,
         exception_handlers={Exception: trouble},
@@ -175,10 +180,10 @@ def create(gateway: Gateway) -> Door:
 
 
 async def swept(gateway: Gateway) -> None:
-    """Drop stored pictures that are past their time, now and every hour."""
+    """Drop what is past its time, now and every hour; of several processes, one does."""
     while True:
-        try:
-            await gateway.files.sweep(gateway.config.files.retention)
-        except OSError:
-            log.exception("stored pictures cannot be swept")
-        await asyncio.sleep(SWEEP)
+        with suppress(Fault):  # the database is away: the next one comes
+            if await sweep.turn(gateway.database):
+                swept = await sweep.sweep(gateway.database, gateway.files, gateway.uploads, gateway.config)
+                say("swept", **msgspec.structs.asdict(swept))
+        await asyncio.sleep(sweep.SECONDS)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 import translators
 from proxy import prices, providers
-from proxy.config import Alias, Config, ConfigError
+from proxy.config import Alias, Cache, Config, ConfigError
 from proxy.providers import Provider
 from translators.base import Caps, Fault, FaultKind, Free, Price, Secret, Translator
 
@@ -71,6 +71,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
         {"overloaded", "rate", "timeout", "upstream", "empty", "auth", "permission", "quota", "missing"}
     )
     hosting: str = "store"  # "passthrough": `url` answers may be the provider's own links
+    cache: Cache | None = None  # of its answers
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -266,7 +267,9 @@ def alias_route(config: Config, name: str, given: Alias, upstreams: Mapping[str,
         found = target_of(config, upstreams[provider], model, each.weight) if provider in upstreams else None
         if found:
             targets.append(found)
-    route = Route(name, tuple(targets), alias=name, hosting=given.hosting or config.files.hosting)
+    route = Route(
+        name, tuple(targets), alias=name, hosting=given.hosting or config.files.hosting, cache=given.cache
+    )  # fmt: skip
     return route if given.fallback_on is None else replace(route, fallback_on=given.fallback_on)
 
 

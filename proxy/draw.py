@@ -12,14 +12,15 @@ from msgspec.structs import replace
 
 from proxy import answer, fetch, pixels
 from proxy.answer import Picture, Preview, Result
-from proxy.ask import Ask, Inputs, Link, Source
+from proxy.ask import Ask, FileRef, Inputs, Link, Source
 from proxy.catalog import Route, Target
+from proxy.engine import timings
 from proxy.gateway import Gateway
 from proxy.http import Refused
 from proxy.logs import log, warn
 from proxy.metrics import tier
 from proxy.plan import Note, Plan, check_possible, plans
-from proxy.prices import cost
+from proxy.prices import cost, dollars, micros
 from proxy.route import Made, make, ordered
 from translators.base import Fault, Job, Media, Output, Partial
 
@@ -35,14 +36,28 @@ class Planned(msgspec.Struct, frozen=True):
     address: str  # ours, as this client sees it: https://pictor.example
 
 
-async def planned(gateway: Gateway, ask: Ask, *, strict: bool, address: str) -> Planned:
-    """Hold the request against the catalogue. Raises the `Fault` of what cannot be had, before anything is paid."""
+class Drawing:
+    """What is seen of a call while it is drawn."""
+
+    __slots__ = ("keep", "target", "timings")
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep  # every made picture goes to the store, however it is answered
+        self.timings: dict[str, float] = {}  # phase -> seconds
+        self.target: str | None = None  # provider/model that was tried last
+
+
+async def planned(gateway: Gateway, ask: Ask, *, owner: str, strict: bool, address: str) -> Planned:
+    """Hold the request of the key `owner` against the catalogue.
+
+    Raises the `Fault` of what cannot be had, before anything is paid.
+    """
     route = gateway.catalog.route(ask.model)
     inputs = Inputs()
     if ask.images or ask.mask or ask.markup:
         with refusals(gateway, route):
             check_possible(ask, route.targets)
-        inputs = await load(gateway, ask)
+        inputs = await load(gateway, ask, owner)
     with refusals(gateway, route):
         made = plans(ask, inputs, ordered(route.targets), strict=strict)
     return Planned(replace(ask, images=(), mask=None, markup=None), route, made, address)
@@ -60,11 +75,15 @@ def refusals(gateway: Gateway, route: Route) -> Iterator[None]:
         raise
 
 
-async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview] | None = None) -> Result:
+async def draw(
+    gateway: Gateway, work: Planned, drawing: Drawing, previews: asyncio.Queue[Preview] | None = None
+) -> Result:
     """Make the pictures and finish them."""
     plan_notes: dict[str, tuple[Note, ...]] = {}
+    timings.set(drawing.timings)
 
     async def settle(job: Job, target: Target) -> Job:
+        drawing.target = target.id
         fitted, notes = await gateway.pixels.prepare(job, target.caps)
         plan_notes[target.id] = notes
         return await published(gateway, fitted, target) if target.caps.inputs == "url" else fitted
@@ -85,7 +104,7 @@ async def draw(gateway: Gateway, work: Planned, previews: asyncio.Queue[Preview]
             )  # fmt: skip
 
     made = await make(work.route, work.plans, gateway.engine, gateway.health, emit, settle)
-    made, pictures, late = await finished(gateway, made, work.address)
+    made, pictures, late = await finished(gateway, made, work.address, keep=drawing.keep)
     notes = made.plan.notes + plan_notes.get(made.plan.target.id, ()) + late
     return recorded(gateway, made, pictures, notes, work.ask)
 
@@ -98,7 +117,7 @@ async def published(gateway: Gateway, job: Job, target: Target) -> Job:
         if not ours:
             text = f"{target.id} takes pictures by address only: server.public_url must be set for that."
             raise Fault("invalid", text, code="public_url_required", param="image")
-        return replace(media, url=ours.rstrip("/") + await gateway.store(media.blob, media.type))
+        return replace(media, url=ours.rstrip("/") + gateway.link(await gateway.store(media.blob, media.type)))
 
     images = tuple([await at(media) for media in job.images])
     return replace(
@@ -107,13 +126,13 @@ async def published(gateway: Gateway, job: Job, target: Target) -> Job:
     )  # fmt: skip
 
 
-async def load(gateway: Gateway, ask: Ask) -> Inputs:
+async def load(gateway: Gateway, ask: Ask, owner: str) -> Inputs:
     """Fetch, type and measure the client's pictures; check that the mask is one."""
     if len(ask.images) > (most := gateway.config.limits.images):
         text = f"Too many images: expected at most {most}, but got {len(ask.images)}."
         raise Fault("invalid", text, code="invalid_value", param="image")
     sources: list[Source] = [*ask.images, *(each for each in (ask.mask, ask.markup) if each is not None)]
-    tasks = [asyncio.ensure_future(received(gateway, source)) for source in sources]
+    tasks = [asyncio.ensure_future(received(gateway, source, owner)) for source in sources]
     try:
         media = await asyncio.gather(*tasks)
     finally:
@@ -126,7 +145,7 @@ async def load(gateway: Gateway, ask: Ask) -> Inputs:
     return Inputs(images=images, mask=mask, markup=markup)
 
 
-async def received(gateway: Gateway, source: Source) -> Media:
+async def received(gateway: Gateway, source: Source, owner: str) -> Media:
     """One picture of the client's, typed by its first bytes."""
     limits, fetching = gateway.config.limits, gateway.config.fetch
     if isinstance(source, Link):
@@ -137,6 +156,8 @@ async def received(gateway: Gateway, source: Source) -> Media:
             if isinstance(fault.__cause__, Refused):
                 gateway.metrics.count("fetch_refused_total", "client", "address")
             raise
+    elif isinstance(source, FileRef):
+        blob = await gateway.uploads.picture(owner, source, limits.image_bytes)
     else:
         blob = source.blob
     if blob.length > limits.image_bytes:
@@ -155,7 +176,9 @@ async def received(gateway: Gateway, source: Source) -> Media:
     return media
 
 
-async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
+async def finished(
+    gateway: Gateway, made: Made, address: str, *, keep: bool
+) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
     """The outputs in the format that was asked for, measured, and stored where an address is to be answered.
 
     They are paid for: one that cannot be finished as it was asked for is answered as it is, with a note. Only what is
@@ -164,7 +187,7 @@ async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Made, tu
 
     async def kept(output: Output) -> tuple[Picture, tuple[Note, ...]] | Fault:
         try:
-            return await finish(gateway, made.plan, output, address)
+            return await finish(gateway, made.plan, output, address, keep=keep)
         except Fault as fault:
             return fault
 
@@ -180,7 +203,9 @@ async def finished(gateway: Gateway, made: Made, address: str) -> tuple[Made, tu
     return replace(made, faults=made.faults + faults), tuple(picture for picture, _ in done), tuple(notes)
 
 
-async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> tuple[Picture, tuple[Note, ...]]:
+async def finish(
+    gateway: Gateway, plan: Plan, output: Output, address: str, *, keep: bool
+) -> tuple[Picture, tuple[Note, ...]]:
     """One output, and what about it is not as it was asked for."""
     picture = Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
     if output.blob is None:
@@ -195,15 +220,22 @@ async def finish(gateway: Gateway, plan: Plan, output: Output, address: str) -> 
         except Exception as error:  # whatever it is: the picture is paid for
             blob, got = output.blob, shape.type.removeprefix("image/")
             notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({why(error)})"),)
-    if wish.respond == "b64_json":
-        return replace(picture, blob=blob, shape=shape), notes
+    linked = wish.respond == "url"
+    picture = replace(picture, blob=blob, shape=shape, size=blob.length)
+    if not (linked or keep):
+        return picture, notes
     try:
         with gateway.timed(plan.target.upstream, "store"):
-            url = address + await gateway.store(blob, shape.type)
+            stored = await gateway.store(blob, shape.type)
     except Exception as error:
-        notes += (Note("response_format", "noted", f"response_format url -> b64_json ({why(error)})"),)
-        return replace(picture, blob=blob, shape=shape), notes
-    return replace(picture, url=url, shape=shape), notes
+        if linked:
+            notes += (Note("response_format", "noted", f"response_format url -> b64_json ({why(error)})"),)
+        else:
+            log.error("a made picture is answered, but not kept", exc_info=error)
+        return picture, notes
+    if linked:
+        picture = replace(picture, blob=None, url=address + gateway.link(stored))
+    return replace(picture, stored=stored), notes
 
 
 def why(error: Exception) -> str:
@@ -223,6 +255,7 @@ def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: t
     usd = cost(
         target.caps.prices, op, sizes, made.quality or made.plan.jobs[0].quality, made.usage, inputs
     )  # fmt: skip
+    usd = dollars(micros(usd))  # header, metric and ledger say the same
     if usd is None:
         metrics.count("unpriced_jobs_total", *names)
     elif usd:
@@ -237,7 +270,7 @@ def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: t
     return Result(
         op=ask.op, model=target.id, pictures=tuple(pictures), created=answer.now(), usage=made.usage,
         finish=made.plan.finish, n=ask.n, notes=notes, faults=made.faults, quality=made.quality,
-        background=made.background, cost_usd=usd,
+        background=made.background, cost_usd=usd, wasted_usd=made.wasted_usd,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from secrets import token_hex
@@ -52,6 +53,9 @@ PASSING = frozenset({408, 409, 425, 429})  # statuses of a poll that say nothing
 DOUBTED: frozenset[FaultKind] = frozenset({"missing", "auth"})
 REFUSED: frozenset[FaultKind] = frozenset({"permission", "quota"})  # asking again changes nothing
 UNREAD = frozenset({"unreadable", "truncated"})
+
+timings: ContextVar[dict[str, float] | None] = ContextVar("timings", default=None)
+"""Where the call that this code runs for notes its phases, in seconds."""
 
 Emit = Callable[[Partial], Awaitable[None]]
 Aside = Callable[[Callable[[Job], Step], Job], Awaitable[Step]]
@@ -165,7 +169,11 @@ class Engine:
         outputs = tuple(each for each in got if isinstance(each, Output))
         faults = tuple(each for each in got if isinstance(each, Fault))
         if not outputs:
+            faults[0].usage, faults[0].lost = done.usage, len(faults)
             raise faults[0]
+        if done.usage.cost_usd is None:  # else they are in the price of the others
+            for fault in faults:
+                fault.lost = 1
         return replace(done, outputs=outputs, faults=done.faults + faults)
 
     async def download(self, output: Output, upstream: Upstream) -> Output | Fault:
@@ -204,7 +212,10 @@ class Engine:
 
     def phase(self, upstream: Upstream, phase: Phase, began: float) -> None:
         """Note how long a phase took."""
-        self.metrics.observe("phase_seconds", upstream.name, phase, value=time.monotonic() - began)
+        took = time.monotonic() - began
+        self.metrics.observe("phase_seconds", upstream.name, phase, value=took)
+        if (noted := timings.get()) is not None:
+            noted[phase] = round(noted.get(phase, 0.0) + took, 6)
 
     def called(self, upstream: Upstream, call: str, result: str, began: float) -> None:
         """Note one upstream call."""

@@ -45,6 +45,8 @@ BY_KIND: dict[FaultKind, tuple[int, str, str | None]] = {
 STATUS_OF_CODE = {
     "invalid_value": 400,
     "invalid_api_key": 401,
+    "idempotency_key_reused": 409,
+    "task_running": 409,
     "method_not_supported": 405,
     "request_too_large": 413,
     "internal_error": 500,
@@ -53,7 +55,16 @@ NEVER_AGAIN: frozenset[FaultKind] = frozenset({"quota", "timeout", "empty"})
 """Kinds that an SDK would repeat by their status although that cannot help, or could pay twice."""
 
 UNCERTAIN = frozenset(
-    {"ambiguous", "deadline_exceeded", "unreadable", "truncated", "too_large", "download_failed", "foreign_host"}
+    {
+        "ambiguous",
+        "deadline_exceeded",
+        "unreadable",
+        "truncated",
+        "too_large",
+        "download_failed",
+        "foreign_host",
+        "interrupted",
+    }
 )
 """Codes of faults after which the provider may have made, and charged, the picture all the same."""
 
@@ -82,7 +93,7 @@ def problem(fault: Fault) -> Problem:
     if fault.retry_after is not None and status in {429, 503}:
         headers["retry-after"] = str(max(1, math.ceil(fault.retry_after)))
         headers["retry-after-ms"] = str(math.ceil(fault.retry_after * 1000))
-    if fault.kind in NEVER_AGAIN or uncertain(fault):
+    if fault.kind in NEVER_AGAIN or status == 409 or uncertain(fault):
         headers["x-should-retry"] = "false"
     error = {"message": fault.message, "type": kind, "param": fault.param, "code": code}
     return Problem(status, msgspec.json.encode({"error": error}), headers)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from proxy import limits
 from proxy.ask import Ask
 from proxy.catalog import Catalog, Upstream, build
 from proxy.config import Config, load
@@ -17,14 +18,24 @@ from proxy.engine import Engine
 from proxy.fetch import plain
 from proxy.http import Allowed, Pools
 from proxy.keys import Keys
-from proxy.metrics import Metrics, Phase
+from proxy.logs import say, warn
+from proxy.metrics import SIZE_CLASSES, Metrics, Phase
 from proxy.pixels import Pixels
 from proxy.route import Health
+from proxy.state.database import Database, default_url
 from proxy.state.files import Files, secret
-from translators.base import Blob
+from proxy.state.history import History
+from proxy.state.keys import KeyStore
+from proxy.state.ledger import Ledger
+from proxy.state.migrate import migrated
+from proxy.state.uploads import Uploads
+from proxy.state.workers import Workers
+from proxy.works import Works
+from translators.base import Blob, Fault
 
 PARAMS = frozenset(Ask.__struct_fields__) | {"image"}  # what a metric may name
 OUTPUT_BYTES = 256 << 20  # of one made picture that is downloaded
+REST_SECONDS = 2.0  # that calls are given to write themselves down once the time to drain is over
 
 
 class Gateway:
@@ -37,8 +48,19 @@ class Gateway:
         self.pixels = Pixels()
         self.health = Health(self.metrics)
         data = Path(config.data)
-        self.files = Files(data, secret(data))
+        key = config.secret.key.encode() if config.secret else secret(data)
+        self.secret = key
+        self.files = Files(data, config.files, key)
+        self.database = Database(config.database.key if config.database else default_url(data))
+        self.ledger = Ledger(self.database, data)
+        self.history = History(self.database)
+        self.uploads = Uploads(self.database, self.files)
+        self.key_store = KeyStore(self.database, key)
+        self.works = Works()
+        self.workers = Workers(self.database, self.ledger, self.works.running.keys)
+        self.limits = limits.build(config, self.database, lambda: self.workers.alive, self.workers.id)
         self.draining = False
+        self._beside: set[asyncio.Task[None]] = set()
         self._places: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._take(config)
@@ -47,7 +69,7 @@ class Gateway:
         catalog = build(config)  # raises before anything is changed
         self.config: Config = config
         self.catalog: Catalog = catalog
-        self.keys = Keys(config.auth, config.server.public_url)
+        self.keys = Keys(config, self.key_store, self.secret)
         self.pixels.bound = config.limits.image_pixels
         self.pools = Pools(Allowed(config.fetch.allow))
         self.engine = Engine(
@@ -65,6 +87,7 @@ class Gateway:
             alias=labels.aliases | {"none"},
             target=catalog.targets,
             param=PARAMS,
+            tier={*config.tiers, *SIZE_CLASSES, "none"},
         )
         self.metrics.set("config_loaded_seconds", to=time.time())
 
@@ -85,6 +108,39 @@ class Gateway:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
+    async def start(self) -> None:
+        """Bring the database up to date and begin to write; where it is away, keep trying beside the requests."""
+        self.ledger.start()
+        await self.limits.start()
+        try:
+            await self._open()
+        except Fault as fault:
+            warn("the server starts without its database", error=fault.message)
+            self.aside(self._opened_later())
+
+    async def _open(self) -> None:
+        await migrated(self.database)
+        await self.workers.start()
+
+    async def _opened_later(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            with suppress(Fault):
+                await self._open()
+                say("the database is there")
+                return
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let `work` run beside the requests, to the end of the server at most."""
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    @property
+    def worker(self) -> str:
+        """The id of this process, in the rows of the tasks that it works on."""
+        return self.workers.id
+
     @contextmanager
     def timed(self, upstream: Upstream, phase: Phase) -> Iterator[None]:
         """Count the time within as that phase of a job."""
@@ -95,20 +151,29 @@ class Gateway:
             self.engine.phase(upstream, phase, began)
 
     async def store(self, blob: Blob, kind: str) -> str:
-        """Keep a made picture; the path and signature under which it can be had."""
+        """Keep a made picture; its id."""
         name = await self.files.save(blob, kind)
-        self.metrics.count("stored_files_total", "local")
-        self.metrics.count("stored_bytes_total", "local", by=blob.length)
+        self.metrics.count("stored_files_total", self.files.backend)
+        self.metrics.count("stored_bytes_total", self.files.backend, by=blob.length)
+        return name
+
+    def link(self, name: str) -> str:
+        """The path and signature under which a stored picture can be had."""
         expires = int(time.time() + self.config.files.url_seconds)
         return f"/v1/outputs/{name}?{self.files.sign(name, expires)}"
 
     async def aclose(self) -> None:
         """Let go of connections and threads."""
-        for task in self._retiring:
+        await self.works.rest(REST_SECONDS)
+        for task in (*self._retiring, *self._beside):
             task.cancel()
-        await asyncio.gather(self.pools.aclose(), *self._retiring, return_exceptions=True)
+        await asyncio.gather(self.pools.aclose(), *self._retiring, *self._beside, return_exceptions=True)
+        await self.limits.aclose()
+        await self.ledger.stop()
+        await self.workers.stop()
         self.pixels.close()
         self.files.close()
+        self.database.close()
 
 
 def longest_job(config: Config) -> float:

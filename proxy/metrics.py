@@ -74,6 +74,12 @@ TABLE: tuple[Row, ...] = (
     Row("params_changed_total", "counter", ("provider", "param", "action"), "Wishes converted, left out, or refused."),
     Row("auth_failures_total", "counter", ("reason",), "Requests without a good key."),
     Row("fetch_refused_total", "counter", ("source", "reason"), "Addresses that were not fetched."),
+    Row("limited_total", "counter", ("tier", "limit"), "Calls refused for a limit or a budget of their key."),
+    Row("results_recovered_total", "counter", ("how",), "Kept results that were asked for again: by key, or retry."),
+    Row("cache_hits_total", "counter", ("how",), "Calls answered without a call to a provider: kept, or joined."),
+    Row("ledger_waiting", "gauge", (), "Rows that are not written yet."),
+    Row("database_up", "gauge", (), "1 while the database answers.", mode="livemostrecent"),
+    Row("limits_degraded", "gauge", (), "Processes that limit by their share, as what they share is away."),
     Row("stored_bytes_total", "counter", ("backend",), "Bytes of made pictures stored."),
     Row("stored_files_total", "counter", ("backend",), "Made pictures stored."),
     Row("config_reloads_total", "counter", ("result",), "Configuration reloads."),
@@ -148,6 +154,9 @@ class Metrics:
         every = CollectorRegistry()
         MultiProcessCollector(every)  # type: ignore[no-untyped-call]  # the library leaves it untyped
         return generate_latest(every)
+
+
+SIZE_CLASSES = ("1k", "2k", "4k")
 
 
 def tier(width: int, height: int) -> str:

@@ -70,7 +70,9 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nothing a client says of itself is believed; server.public_url names our address
+            # What a client says of itself is believed only where it comes through a proxy of ours.
+            proxy_headers=bool(config.server.trusted_proxies),
+            forwarded_allow_ips=list(config.server.trusted_proxies),
             date_header=True,
             timeout_graceful_shutdown=int(config.server.drain_seconds),
             timeout_keep_alive=75,
@@ -168,7 +170,8 @@ class Server(uvicorn.Server):
         """
         self.gateway.draining = True
         end = time.monotonic() + self.gateway.config.server.drain_seconds
-        while self.server_state.tasks and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event
+        running = self.gateway.works.running  # also those whose clients have left
+        while (self.server_state.tasks or running) and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event
             await asyncio.sleep(0.1)
         self.config.timeout_graceful_shutdown = max(1, int(end - time.monotonic()))
         await super().shutdown(sockets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -55,6 +56,7 @@ class Lab(Fake):
 
     go: threading.Event = field(default_factory=threading.Event)  # lets the slow ones end
     gone: int = 0  # clients that left before their answer
+    prompts: list[str] = field(default_factory=list)  # of the generations so far
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -68,8 +70,12 @@ class Lab(Fake):
         if fault := re.search(rb"\bfault[- ](\w+)", body):  # in the prompt or, for variations, in the model
             return refused(fault[1].decode())
         found = re.search(rb'name="prompt"\r\n\r\n(.*?)\r\n', body) if body.startswith(b"--") else None
-        word, _, rest = (found[1].decode() if found else str(json.loads(body)["prompt"])).partition(" ")
+        prompt = found[1].decode() if found else str(json.loads(body)["prompt"])
+        self.prompts.append(prompt)
+        word, _, rest = prompt.partition(" ")
         match word:
+            case "soon":
+                await asyncio.sleep(0.05)
             case "slow":
                 await until(lambda: self.go.is_set() or left(request))
                 self.gone += left(request)
@@ -162,8 +168,10 @@ def fresh() -> str:
     return f"lab/painter-{next(NAMES)}"
 
 
-def generate(server: Server, prompt: str, model: str | None = None, **more: Any) -> httpx.Response:
-    return post(server, json={"model": model or fresh(), "prompt": prompt, **more})
+def generate(
+    server: Server, prompt: str, model: str | None = None, *, headers: Mapping[str, str] | None = None, **more: Any
+) -> httpx.Response:
+    return post(server, json={"model": model or fresh(), "prompt": prompt, **more}, headers=headers or {})
 
 
 def error(response: httpx.Response, status: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from litestar import Request, get
 from litestar.datastructures import State
 
 from proxy.answer import Answer
+from proxy.api.calling import calling
 from proxy.config import loopback
 from proxy.gateway import Gateway
 from translators.base import Fault
@@ -25,10 +26,12 @@ async def health() -> Answer:
 
 @get("/ready")
 async def ready(request: Request[None, None, State]) -> Answer:
-    """Work is taken; 503 while the server drains."""
+    """Work is taken; 503 while the server drains, or its database is away."""
     gateway: Gateway = request.app.state.gateway
     if gateway.draining:
         return Answer(503, [b'{"status":"draining"}'], {"retry-after": "5"})
+    if not gateway.database.up and gateway.config.history.enabled:
+        return Answer(503, [b'{"status":"no database"}'], {"retry-after": "5"})
     return Answer(200, [b'{"status":"ready"}'], {})
 
 
@@ -36,10 +39,8 @@ async def ready(request: Request[None, None, State]) -> Answer:
 async def metrics(request: Request[None, None, State]) -> Answer:
     """Prometheus text. It tells what is spent: for the loopback, an admin key, or all where it is so configured."""
     gateway: Gateway = request.app.state.gateway
-    if not gateway.config.metrics.open and not local(request):
-        key = gateway.keys.who(request.headers)
-        if not key.admin:
-            raise Fault("permission", "/metrics needs an admin key.", code="admin_key_required")
+    if not gateway.config.metrics.open and not local(request) and not (await calling(request)).admin:
+        raise Fault("permission", "/metrics needs an admin key.", code="admin_key_required")
     return Answer(200, [await asyncio.to_thread(gateway.metrics.text)], {}, TEXT)  # of several workers: their files
 
 

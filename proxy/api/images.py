@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -16,13 +17,16 @@ from msgspec.structs import replace
 
 from proxy import answer, invalid
 from proxy.answer import Answer, Preview, Result, Stream
+from proxy.api.calling import address, calling
 from proxy.api.schema import Envelope, ImagesResponse, documented
 from proxy.ask import Ask, PictureOp, from_form, from_json
-from proxy.draw import Planned, draw, planned
 from proxy.forms import Limits, parse
 from proxy.gateway import Gateway
-from proxy.keys import check_model
+from proxy.known import Wanted
 from proxy.lift import LIFT, Lifter
+from proxy.logs import request_id
+from proxy.work import begin, left
+from proxy.works import Work
 from translators.base import Blob, Fault
 
 Deployment = Annotated[str, PathParameter(description="The model, as an Azure client names it.")]
@@ -89,37 +93,48 @@ def too_large(most: int) -> Fault:
 async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream:
     """Serve one making call."""
     gateway: Gateway = request.app.state.gateway
-    key = gateway.keys.who(request.headers)
-    request.scope["state"]["key"] = key
+    caller = await calling(request)
     if gateway.draining:
         raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
+    headers, state = request.headers, request.scope["state"]
     ask = await read(request, op, gateway)
     if deployment:
         ask = replace(ask, model=unquote(deployment))
-    check_model(key, ask.model or gateway.catalog.default_model or "")
-    work = await planned(
-        gateway,
-        ask,
-        strict=strictly(request.headers.get("x-pictor-strict", "false")),
-        address=address(request, gateway),
-    )
-    ask = work.ask  # lets go of the pictures' own text
-    state = request.scope["state"]
-    state["told"] = {"op": ask.op, "asked": work.route.name, "n": ask.n, "size": ask.size, "stream": ask.stream}
+    wanted = Wanted(
+        caller=caller, ask=ask, address=address(request, gateway), request_id=request_id.get() or "",
+        strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
+        again=headers.get("x-stainless-retry-count", "0") != "0",
+    )  # fmt: skip
+    state["told"] = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
     if ask.metadata:
         state["told"]["metadata"] = ask.metadata
-    if ask.stream:
-        previews: asyncio.Queue[Preview] = asyncio.Queue()
+    previews: asyncio.Queue[Preview] | None = asyncio.Queue() if ask.stream else None
+    work = await begin(gateway, wanted, previews)
+    state["told"]["task"] = work.id
+    lost = partial(left, gateway, work)
+    if previews is not None:
 
         async def drawn() -> Result:
-            result = await draw(gateway, work, previews)
+            result = await work.wait()
             state["told"] |= told(result)
             return result
 
-        return Stream(ask.op, drawn, previews, state)
-    result = await watched(gateway, work, request)
+        return Stream(ask.op, drawn, previews, state, work.headers, lost)
+    result = await watched(work, request, lost)
     state["told"] |= told(result)
-    return Answer(200, answer.body(result), answer.headers(result))
+    return Answer(200, answer.body(result), {**answer.headers(result), **work.headers}, lost=lost)
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str | None:
+    """The client's name for this call. Raises `Fault("invalid")` where it is too long to be one."""
+    key = headers.get("idempotency-key", "")
+    if len(key) > KEY_CHARS:
+        text = f"Invalid header 'Idempotency-Key': expected at most {KEY_CHARS} characters, but got {len(key)}."
+        raise Fault("invalid", text, code="string_above_max_length", param="Idempotency-Key")
+    return key or None
+
+
+KEY_CHARS = 255
 
 
 def strictly(said: str) -> bool:
@@ -143,31 +158,29 @@ def told(result: Result) -> dict[str, object]:
     }
 
 
-async def watched(gateway: Gateway, work: Planned, request: Request[None, None, State]) -> Result:
-    """The result; or, where the client leaves, an end to the work that nobody waits for."""
-    drawing = asyncio.current_task()
+async def watched(work: Work, request: Request[None, None, State], lost: Callable[[], None]) -> Result:
+    """The result; or, where the client leaves, an end to the wait. The work goes on."""
+    waiting = asyncio.current_task()
     watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         await answer.left(request.receive)
         request.scope["state"]["gone"] = True
-        if drawing is not None:
-            drawing.cancel()
+        lost()
+        if waiting is not None:
+            waiting.cancel()
 
-    def begin() -> None:
+    def start() -> None:
         nonlocal watcher
         watcher = asyncio.create_task(watch())
 
-    timer = asyncio.get_running_loop().call_later(UNWATCHED, begin)
+    timer = asyncio.get_running_loop().call_later(UNWATCHED, start)
     try:
-        return await draw(gateway, work)
+        return await work.wait()
     except asyncio.CancelledError:
         if request.scope["state"].get("gone"):
             raise Fault("cancelled", "The client closed the connection.") from None
-        if not gateway.draining:
-            raise
-        text = "The server was stopped before the answer came. It may be made, and charged, all the same."
-        raise Fault("overloaded", text, code="ambiguous") from None
+        raise
     finally:
         timer.cancel()
         if watcher is not None:
@@ -175,13 +188,6 @@ async def watched(gateway: Gateway, work: Planned, request: Request[None, None, 
 
 
 UNWATCHED = 0.25  # seconds before the client is watched: what is done sooner needs no task beside it
-
-
-def address(request: Request[None, None, State], gateway: Gateway) -> str:
-    """Our own address as this client sees it."""
-    if gateway.config.server.public_url:
-        return gateway.config.server.public_url.rstrip("/")
-    return f"{request.scope['scheme']}://{request.headers.get('host', '127.0.0.1')}"
 
 
 @post(

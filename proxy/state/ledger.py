@@ -45,6 +45,7 @@ class Work(msgspec.Struct, eq=False):
     begun: list[Task] = []
     unclaimed: list[str] = []
     unreserved: list[str] = []
+    lost: list[str] = []
     endings: list[Waiter[Ending, None]] = []
     claims: list[Waiter[Task, bool]] = []
     reservations: list[Waiter[Reservation, Short | None]] = []
@@ -58,7 +59,7 @@ class Work(msgspec.Struct, eq=False):
     def batch(self) -> Batch:
         """As a transaction sees it."""
         return Batch(
-            begun=self.begun, unclaimed=self.unclaimed, unreserved=self.unreserved,
+            begun=self.begun, unclaimed=self.unclaimed, unreserved=self.unreserved, lost=self.lost,
             endings=[each.wish for each in self.endings], claims=[each.wish for each in self.claims],
             reservations=[each.wish for each in self.reservations],
         )  # fmt: skip
@@ -88,7 +89,9 @@ class Work(msgspec.Struct, eq=False):
         return left, right
 
     def _lists(self) -> tuple[list[Any], ...]:
-        return self.begun, self.unclaimed, self.unreserved, self.endings, self.claims, self.reservations
+        return (
+            self.begun, self.unclaimed, self.unreserved, self.lost, self.endings, self.claims, self.reservations,
+        )  # fmt: skip
 
 
 class Ledger:
@@ -131,6 +134,16 @@ class Ledger:
         if len(self._waiting.begun) < WAITING:
             self._waiting.begun.append(task)
             self._wake.set()
+
+    def withdraw(self, task: str) -> None:
+        """Take back in passing the row of a claimed task that is not made after all. Its claim is free then."""
+        self._waiting.unclaimed.append(task)
+        self._wake.set()
+
+    def lost(self, task: str) -> None:
+        """Write in passing that the client of a task left before it had the answer."""
+        self._waiting.lost.append(task)
+        self._wake.set()
 
     async def claim(self, task: Task) -> bool:
         """Write that `task` is under way; False where another task has its claim. Raises as `check` does."""

@@ -74,6 +74,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     endings: Sequence[Ending] = ()
     unclaimed: Sequence[str] = ()  # tasks that were not begun after all
     unreserved: Sequence[str] = ()
+    lost: Sequence[str] = ()  # tasks whose clients left
     claims: Sequence[Task] = ()
     reservations: Sequence[Reservation] = ()
 
@@ -96,6 +97,8 @@ def write(batch: Batch, connection: Connection) -> Answers:
     if batch.unclaimed:
         table = tables.task
         connection.execute(sa.delete(table).where(table.c.id.in_(batch.unclaimed), table.c.ended.is_(None)))
+    if batch.lost:
+        connection.execute(sa.update(tables.task).where(tables.task.c.id.in_(sorted(batch.lost))).values(lost=True))
     claimed = {}
     for task in sorted(batch.claims, key=lambda task: task.claim or ""):
         claimed[task.id] = _many(connection, _begin(connection.dialect.name), [_row(task)]) == 1

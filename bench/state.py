@@ -1,0 +1,123 @@
+"""What keys, limits, budgets and history cost: processor time per call, over that of the bare gateway, in one run.
+
+python -m bench.state [--quick]
+
+Two servers on one core, asked in turn: one without history and keys, one with a client of a tier that has every limit
+and a monthly budget, whose calls are all written down and charged. Small answers at 64 connections: with larger ones
+the difference drowns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from bench import processes
+from bench.processes import GATEWAY, LOAD
+from bench.run import HERE, Bench, Run
+from bench.scenarios import small
+from bench.upstream import Ports, config, prepare
+
+KEY = "bench-key-of-a-client"
+BAR = 1.25
+MANY = 1_000_000_000
+SCENARIO = small(64)
+KINDS = {"bare": {}, "limits": {"budget": False}, "limits and budget": {"budget": True}}
+
+
+@contextmanager
+def server(root: Path, ports: Ports, port: int, kind: str) -> Iterator[int]:
+    """One of the servers; its process id."""
+    document = {**config(root, ports), "server": {"port": port}, "data": str(root / kind)}
+    if kind != "bare":
+        tier = {name: MANY for name in ("requests_per_minute", "images_per_minute", "concurrent_jobs", "max_n")}
+        if KINDS[kind]["budget"]:
+            tier["budget_usd_per_month"] = MANY
+            document["providers"]["small"]["models"]["m"] |= {"prices": [{"unit": "image", "amount": 0.001}]}
+        document |= {
+            "auth": {"keys": [{"name": "bench", "key": KEY, "tier": "all"}]},
+            "tiers": {"all": tier},
+            "history": {"enabled": True},
+        }
+    path = root / f"{kind}.yaml"
+    path.write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "proxy", "serve", "--config", str(path)]
+    with processes.running(GATEWAY, command, port, root / f"{kind}.out") as pid:
+        yield pid
+
+
+def load(body: Path, port: int, seconds: int) -> Run:
+    """All that one client can ask in so many seconds."""
+    import msgspec
+
+    command = ["wrk", "-t1", f"-c{SCENARIO.connections}", f"-d{seconds}s", "--timeout=60s", "-s", str(HERE / "wrk.lua")]
+    command += [f"http://127.0.0.1:{port}/v1/images/generations", "--", str(body), KEY]
+    done = subprocess.run(processes.pinned(LOAD, command), capture_output=True, text=True, check=True)
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Run)
+
+
+def checked(body: Path, port: int) -> None:
+    """One call, which must be answered."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    head = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    client.request("POST", "/v1/images/generations", body.read_bytes(), head)
+    reply = client.getresponse()
+    text = reply.read()
+    client.close()
+    if reply.status != 200:
+        raise SystemExit(f"port {port}: {reply.status} {text!r}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one second per round instead of three")
+    seconds, rounds = (1, 3) if parser.parse_args().quick else (3, 5)
+    os.environ["PATH"] += ":/usr/sbin"
+    with tempfile.TemporaryDirectory(prefix="pictor-bench-") as made:
+        root, ports = Path(made), Ports()
+        prepare(root, ports)
+        body = root / "ask.json"
+        body.write_text(json.dumps({"model": SCENARIO.model, "prompt": "A red fox", "response_format": "url"}))
+        spent: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        with Bench(root, ports, 1, 1).upstream():
+            for kind in KINDS:
+                checking = ports.pictor
+                with server(root, ports, checking, kind):
+                    checked(body, checking)
+            for _ in range(rounds):
+                for kind in KINDS:
+                    with server(root, ports, ports.pictor, kind) as pid:
+                        load(body, ports.pictor, 1)
+                        before = processes.cpu_seconds(pid)
+                        run = load(body, ports.pictor, seconds)
+                        spent[kind].append((processes.cpu_seconds(pid) - before) / run.requests * 1e6)
+                        rates[kind].append(run.requests / run.seconds)
+                        if run.errors:
+                            raise SystemExit(f"{kind}: {run.errors} errors")
+    bare = statistics.median(spent["bare"])
+    worst = 0.0
+    print("| server | calls/s | microseconds of processor per call | over the bare one |")
+    print("| --- | --- | --- | --- |")
+    for kind in KINDS:
+        ratio = statistics.median(spent[kind]) / bare
+        worst = max(worst, ratio)
+        rate = statistics.median(rates[kind])
+        print(f"| {kind} | {rate:,.0f} | {statistics.median(spent[kind]):.0f} | {ratio:.2f} |")
+    print(f"\nbar: at most {BAR}")
+    return int(worst > BAR)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,191 @@
+"""Which call is the same as one before: by its Idempotency-Key, its SDK's word that it tries again, its alias's cache.
+
+What is found still runs, here or in another process, or has ended: then its result is read from its row and the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy import record
+from proxy.answer import Picture, Result
+from proxy.ask import Ask
+from proxy.catalog import Route
+from proxy.config import Cache
+from proxy.errors import uncertain
+from proxy.gateway import Gateway
+from proxy.keys import Caller
+from proxy.state.database import milliseconds
+from proxy.state.ledger import Task
+from proxy.works import AGAIN_SECONDS, Work
+from translators.base import Fault
+
+INLINE = 64 * 1024  # bytes of pictures up to which a fingerprint is taken on the event loop
+LOOKS = (0.1, 0.2, 0.4, 0.8, 1.0)  # seconds between looks for the end of another process's work
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A making call as it came in."""
+
+    caller: Caller
+    ask: Ask
+    address: str  # ours, as this client sees it: https://pictor.example
+    request_id: str
+    strict: bool = False
+    idempotency_key: str | None = None
+    again: bool = False  # the SDK says that it tries again
+
+
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
+    """By what a call may be known again."""
+
+    print: str | None = None  # of owner and request; `None`: too large to be taken at once
+    claim: str | None = None  # of owner and Idempotency-Key
+    cached: str | None = None  # of the request, where its alias keeps answers
+
+    @property
+    def row(self) -> str | None:
+        """What its row has: one of the two, as a kept answer is found by the other one as well."""
+        return self.cached or self.print
+
+
+async def marked(wanted: Wanted, route: Route) -> Marks:
+    """By what this call may be known again, as far as that must be known before it begins."""
+    owner, ask = wanted.caller.id, replace(wanted.ask, model=route.name)
+    cache = route.cache
+    needed = wanted.again or wanted.idempotency_key is not None or cache is not None
+    print = cached = None
+    if record.weight(ask) <= INLINE:
+        print = record.fingerprint(owner, ask)
+    elif needed:
+        print = await asyncio.to_thread(record.fingerprint, owner, ask)
+    if cache is not None and print is not None:
+        # The ids of fingerprints and of cache keys never meet: only the latter are digested twice.
+        whose = "" if cache.shared else owner
+        cached = await asyncio.to_thread(record.fingerprint, whose, ask, ("cached",))
+    key = wanted.idempotency_key
+    return Marks(print=print, claim=record.claim(owner, key) if key else None, cached=cached)
+
+
+async def find(gateway: Gateway, wanted: Wanted, marks: Marks, route: Route) -> Work | None:
+    """The work that this call repeats, if it does."""
+    if marks.claim is not None:
+        return await by_claim(gateway, wanted, marks)
+    if route.cache is not None and (found := await by_cache(gateway, wanted, marks.cached, route.cache)):
+        return found
+    if wanted.again and marks.print is not None and not gateway.works.fresh(marks.print):
+        return await by_print(gateway, wanted, marks.print)
+    return None
+
+
+async def by_claim(gateway: Gateway, wanted: Wanted, marks: Marks) -> Work | None:
+    """What was begun under the same Idempotency-Key. Raises where it was another call, or one that failed for good."""
+    claim = marks.claim or ""
+    if running := gateway.works.by_mark.get(claim):
+        same_call(running.print, marks.print)
+        return recovered(gateway, running, "key")
+    if not gateway.config.history.enabled:
+        return None
+    row = await gateway.history.claimed(claim)
+    if row is None:
+        return None
+    same_call(row.fingerprint, marks.row)
+    return recovered(gateway, await kept(gateway, wanted, await ended(gateway, row)), "key")
+
+
+def same_call(before: str | None, now: str | None) -> None:
+    """Raises where an Idempotency-Key came with another request."""
+    if before != now:
+        raise Fault(
+            "invalid",
+            "This Idempotency-Key was used with another request. Use a new key for each request, and the same one "
+            "only to repeat it.",
+            code="idempotency_key_reused",
+        )
+
+
+async def by_print(gateway: Gateway, wanted: Wanted, print: str) -> Work | None:
+    """What an SDK's own retry repeats: a call that still runs here, or one whose client left without the answer."""
+    if running := gateway.works.by_mark.get(print):
+        return recovered(gateway, running, "retry")
+    if not gateway.config.history.enabled:
+        return None
+    row = await gateway.history.lost(print, milliseconds() - int(AGAIN_SECONDS * 1000))
+    if row is None:
+        return None
+    row = await ended(gateway, row)
+    if row.error is not None and not uncertain(record.fault_of(row.error)):
+        return None  # it failed, and cost nothing: this is a new try
+    return recovered(gateway, await kept(gateway, wanted, row), "retry")
+
+
+async def by_cache(gateway: Gateway, wanted: Wanted, mark: str | None, cache: Cache) -> Work | None:
+    """What the same request made before, or is making."""
+    if mark is None:
+        return None
+    if running := gateway.works.by_mark.get(mark):
+        gateway.metrics.count("cache_hits_total", "joined")
+        return running
+    oldest = milliseconds() - int(cache.seconds * 1000)
+    row = gateway.works.cached.get(mark) or await gateway.history.same(mark, oldest)
+    if row is None or row.ended is None or row.ended < oldest:
+        return None
+    try:
+        found = await kept(gateway, wanted, row)
+    except Fault:  # its files are gone
+        gateway.works.cached.pop(mark, None)
+        return None
+    gateway.metrics.count("cache_hits_total", "kept")
+    found.headers = {**found.headers, "x-pictor-cache": "hit"}
+    return found
+
+
+def recovered(gateway: Gateway, work: Work, how: str) -> Work:
+    """Count that a result was asked for again."""
+    gateway.metrics.count("results_recovered_total", how)
+    work.lost = False
+    return work
+
+
+async def ended(gateway: Gateway, row: Task) -> Task:
+    """The row once its work has ended, wherever that runs."""
+    looks = iter(LOOKS)
+    while row.ended is None:
+        if running := gateway.works.running.get(row.id):
+            with suppress(Exception):
+                await running.wait()
+        await asyncio.sleep(next(looks, LOOKS[-1]))
+        found = await gateway.history.get(row.id)
+        if found is None:
+            raise Fault("missing", f"The task {row.id} was deleted.", code="task_not_found")
+        row = found
+    return row
+
+
+async def kept(gateway: Gateway, wanted: Wanted, row: Task) -> Work:
+    """The result of a row. Raises the fault with which it ended, or where its files are gone."""
+    if row.error is not None or row.result is None:
+        raise record.fault_of(row.error or {"kind": "upstream", "message": "The task has no result."})
+    respond = row.result["respond"]
+    pictures = [await again(gateway, wanted.address, each, respond) for each in record.outputs(row.result)]
+    done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    done.set_result(record.result_from(row.result, wanted.ask, row.model or row.asked, pictures, row.cost))
+    return Work(row.id, done, {"x-pictor-task": row.id} if row.key == wanted.caller.id else {})
+
+
+async def again(gateway: Gateway, address: str, output: Mapping[str, object], respond: str) -> Picture:
+    """A stored output, to be answered once more."""
+    told = record.picture_from(output)
+    if told.stored is None:
+        if told.url is None:
+            raise Fault("missing", "The pictures of this task were not kept.", code="output_not_found")
+        return told
+    stored = await gateway.files.open(told.stored)
+    if respond == "url":
+        return replace(told, url=address + gateway.link(stored.id))
+    return replace(told, blob=await gateway.files.fetched(stored))

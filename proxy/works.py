@@ -1,0 +1,78 @@
+"""The making calls that run in this process, and what is remembered of those that ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from cachetools import TTLCache
+
+from proxy.answer import Result
+from proxy.state.ledger import Task
+
+AGAIN_SECONDS = 600.0  # how long after its begin an SDK's own retry may join a call
+KNOWN = 10_000
+
+
+class Work:
+    """A call that runs, or whose result is there."""
+
+    __slots__ = ("cache", "claim", "headers", "id", "lost", "print", "result")
+
+    def __init__(self, id: str, result: asyncio.Future[Result], headers: Mapping[str, str]) -> None:
+        self.id = id
+        self.result = result
+        self.headers = headers
+        self.print: str | None = None
+        self.claim: str | None = None
+        self.cache: str | None = None
+        self.lost = False  # its client has left
+
+    async def wait(self) -> Result:
+        """The result; who waits may be cancelled without harm to the work."""
+        return await asyncio.shield(self.result)
+
+
+class Works:
+    """The calls that run in this process, and what it remembers of those that ended."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, Work] = {}
+        self.by_mark: dict[str, Work] = {}  # fingerprints, claims and cache keys: digests that never meet
+        self.refused: TTLCache[str, int] = TTLCache(KNOWN, AGAIN_SECONDS)
+        """How often this fingerprint was answered with an error: so many tries again are for new pictures."""
+        self.cached: TTLCache[str, Task] = TTLCache(KNOWN, 86_400)
+
+    def add(self, work: Work, *marks: str | None) -> None:
+        """It runs from now on."""
+        self.running[work.id] = work
+        for mark in marks:
+            if mark is not None:
+                self.by_mark[mark] = work
+
+    def drop(self, work: Work) -> None:
+        """It runs no more."""
+        self.running.pop(work.id, None)
+        for mark in (work.print, work.claim, work.cache):
+            if mark is not None and self.by_mark.get(mark) is work:
+                del self.by_mark[mark]
+
+    def fresh(self, mark: str) -> bool:
+        """Whether a try again follows an error that was answered: then it is no repetition of what is under way."""
+        if count := self.refused.get(mark):
+            self.refused[mark] = count - 1
+            return True
+        return False
+
+    def failed(self, mark: str | None) -> None:
+        """An error was answered to this fingerprint."""
+        if mark is not None:
+            self.refused[mark] = self.refused.get(mark, 0) + 1
+
+    async def rest(self, seconds: float) -> None:
+        """Wait until nothing runs any more, at most so long; then end what does."""
+        if running := [work.result for work in self.running.values()]:
+            _, late = await asyncio.wait(running, timeout=seconds)
+            for one in late:
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
