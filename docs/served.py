@@ -194,12 +194,14 @@ def bounds(free: Free) -> str:
 UNITS: Mapping[Unit, str] = {
     "image": "picture", "megapixel": "megapixel", "input_image": "picture sent", "input_megapixel": "megapixel sent",
     "token.text.in": "text in", "token.image.in": "pictures in", "token.text.out": "text out",
-    "token.image.out": "pictures out", "second": "second", "character": "character", "credit": "credit",
+    "token.image.out": "pictures out", "second": "second", "character": "character", "credit": "credit, once it tells how many",
 }  # fmt: skip
 
 
 def prices(rules: Sequence[Price]) -> str:
     """The rules in words. Those that fit are added up."""
+    if rules and not any(rule.amount for rule in rules):
+        return "free"
     tokens = [f"{amount(rule)} {UNITS[rule.unit]}" for rule in rules if rule.unit.startswith("token.")]
     ways = [spoken(rule) for rule in rules if not rule.unit.startswith("token.")]
     if tokens:

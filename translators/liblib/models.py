@@ -19,7 +19,7 @@ MAKES: frozenset[Op] = frozenset({"generate", "edit", "variation"})
 EDITS: frozenset[Op] = frozenset({"edit", "variation"})
 GENERATES: frozenset[Op] = frozenset({"generate"})
 
-POINTS = (Price(unit="credit", amount=1, per=100, currency="CNY"),)
+POINTS = (Price(unit="credit", amount=0.01, currency="CNY"),)
 """A hundred points are a yuan; how many a picture takes is told only afterwards."""
 
 
