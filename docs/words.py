@@ -10,15 +10,18 @@ from proxy.config import (
     Alias,
     AliasTarget,
     Auth,
+    Cache,
     Config,
     Fetch,
     Files,
+    History,
     Key,
     Limits,
     Log,
     Metrics,
     Prices,
     Server,
+    Tier,
 )
 from proxy.providers import Model, Provider, Timeouts
 from translators.base import FaultKind
@@ -28,13 +31,20 @@ More = Mapping[str, tuple[str, str, str]]
 SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], frozenset[str], More], ...] = (
     (
         "Top level", "The sections below are mappings of the same names.", Config,
-        frozenset(Config.__struct_fields__) - {"data", "default_model"}, {},
+        frozenset(Config.__struct_fields__) - {"data", "database", "redis", "secret", "default_model"}, {},
     ),
     ("server", "Where Pictor listens.", Server, frozenset(), {}),
     ("auth", "Who may call.", Auth, frozenset(), {}),
     ("auth.keys[]", "One client each.", Key, frozenset(), {}),
+    (
+        "tiers.NAME",
+        "What the keys of one tier may do. Each key has these limits for itself; null is \"no bound\". A key that was "
+        "made with `pictor keys create` may have some of its own.",
+        Tier, frozenset(), {},
+    ),
     ("metrics", "Who may read `/metrics`, which shows what is spent.", Metrics, frozenset(), {}),
-    ("files", "Made pictures that are answered as links.", Files, frozenset(), {}),
+    ("history", "What is remembered of each call.", History, frozenset(), {}),
+    ("files", "Made and uploaded files.", Files, frozenset(), {}),
     ("fetch", "Pictures that a client names by address.", Fetch, frozenset(), {}),
     ("limits", "What one request may bring. A model's own limits hold beside these.", Limits, frozenset(), {}),
     ("prices", "How prices become US dollars.", Prices, frozenset(), {}),
@@ -70,23 +80,51 @@ SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], frozenset[str], More], ...
         Alias, frozenset(), {},
     ),
     ("models.ALIAS.targets[]", "One place where an alias leads.", AliasTarget, frozenset(), {}),
+    ("models.ALIAS.cache", "Answers that are given again to the same request.", Cache, frozenset(), {}),
 )  # fmt: skip
 """Path, introduction, struct, fields that do not stand in the file, and settings that are no fields."""
 
 MEANINGS: Mapping[tuple[str, str], str] = {
-    ("Config", "data"): "The folder of made pictures and of the secret that signs links to them.",
+    ("Config", "data"): "The folder of the embedded database, of made and uploaded files, and of the secret where none "
+    "is set.",
+    ("Config", "database"): "`postgresql://user:password@host/name`, where several machines share the work; it needs "
+    "`secret`. Or `sqlite:///path`. null: SQLite in `data`.",
+    ("Config", "redis"): "`redis://`, `rediss://` or `unix://`: limits that all processes share. null: they are shared "
+    "through the database.",
+    ("Config", "secret"): "Signs links and digests keys; at least 16 characters, the same on all machines. null: made "
+    "at first use and kept in `data`.",
     ("Server", "host"): "The address to listen on.",
-    ("Key", "name"): "For the log.",
+    ("Server", "trusted_proxies"): "Addresses or networks whose `X-Forwarded-For` is believed: `10.0.0.0/8`.",
+    ("Key", "name"): "For the log and the history.",
     ("Key", "key"): "What the client sends. An empty one counts as absent.",
-    ("Key", "admin"): "Whether it may read `/metrics`.",
+    ("Key", "admin"): "Whether it may read `/metrics` and use `/v1/admin`.",
+    ("Key", "tier"): "One of `tiers`; null: `auth.default_tier`.",
     ("Auth", "keys"): "The clients' keys, a mapping each.",
     (
         "Auth",
         "mode",
-    ): "`keys`: clients need one of `keys`. `open`: nobody needs one. `auto`: `keys` where there is one, else `open`.",
+    ): "`keys`: clients need one of `keys`, or one that was made with `pictor keys create`. `open`: nobody needs one. "
+    "`auto`: `keys` as soon as there is one, else `open`.",
+    ("Auth", "default_tier"): "Of keys without one, and of everybody where nobody needs one. null: no limits.",
+    ("Auth", "cache_seconds"): "How long a good key is not looked up again, so how long a revoked one may still work.",
     ("Auth", "open_anywhere"): "Has to be true beside `mode: open` where `server.host` is no loopback address.",
     ("Key", "models"): "Patterns of the names that it may ask for: `demo/*`, `dall-e-?`.",
+    ("Tier", "models"): "Patterns of the names that may be asked for: `demo/*`, `dall-e-?`.",
+    ("Tier", "max_size"): "Such as `2048x2048`: no picture of more pixels.",
+    ("Tier", "budget_usd_per_day"): "From midnight to midnight, UTC. Needs `history.enabled`.",
+    ("Tier", "budget_usd_per_month"): "Of a calendar month, UTC. Needs `history.enabled`.",
+    ("History", "enabled"): "false: no call is remembered, nothing is counted for each key, no budget holds, and "
+    "nothing can be asked for again.",
+    ("History", "prompts"): "Whether prompts are remembered with it.",
+    ("History", "outputs"): "Whether the made files are kept too, so that a cut client can ask again.",
+    ("History", "retention"): "Of all but the files, which have their own; null: for ever.",
+    ("Cache", "seconds"): "How long an answer is given again.",
+    ("Cache", "shared"): "Whether it is also given to other keys.",
     ("Files", "retention"): "How long they are kept; null: for ever.",
+    ("Files", "store"): "`s3://bucket/prefix`, `gs://…`, `az://…` or `file:///path`; null: the folder `files` in "
+    "`data`.",
+    ("Files", "options"): "Of the store: `endpoint`, `region`, `access_key_id`, `secret_access_key`.",
+    ("Files", "presign"): "Whether links to made files redirect to the store's own: s3, gs and az alone.",
     ("Files", "hosting"): "`passthrough`: an answer with `url` may hold the provider's own link, which dies when the "
     "provider wants. `store`: the picture is fetched and kept here.",
     ("Fetch", "max_bytes"): "Of one picture.",
@@ -97,9 +135,12 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Alias", "targets"): "Where it leads, in order.",
     ("Alias", "fallback_on"): "After which [kinds of fault](errors.md) the next target is tried. null: after "
     "`overloaded`, `rate`, `timeout`, `upstream`, `empty`, `auth`, `permission`, `quota`, `missing`.",
+    ("Alias", "cache"): "See below; null: each request is made.",
     ("Alias", "hosting"): "As in `files`, for this alias; null: the same as there.",
     ("AliasTarget", "model"): "`provider/model`.",
     ("Prices", "usd_per_cny"): "US dollars for one yuan. null: what is priced in CNY has no known cost.",
+    ("Prices", "unknown"): "What a key with a budget gets of a model whose price is not known: `refuse` it, or `allow` "
+    "what no budget can bound.",
     ("Log", "level"): "The least that is written.",
     ("Log", "format"): "One JSON object a line, or text for a terminal.",
     ("Provider", "translator"): "Which provider's API it speaks. Default: the one of the same name.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from proxy import __version__
 
@@ -60,7 +63,92 @@ def parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="as GET /v1/models gives them")
     models.add_argument("--all", action="store_true", help="also aliases of which no provider is configured")
     models.set_defaults(run=run_models)
+
+    migrate = commands.add_parser("migrate", parents=[shared], help="bring the database up to date")
+    migrate.set_defaults(run=run_records, command="migrate")
+
+    keys = commands.add_parser("keys", help="make, list, change and revoke keys")
+    keys_parser(keys.add_subparsers(required=True, metavar="ACTION"), shared)
     return top
+
+
+def keys_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
+    """What may be said behind `pictor keys`."""
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("key", metavar="KEY", help="its name or id")
+    grace = argparse.ArgumentParser(add_help=False)
+    grace.add_argument("--grace", type=seconds, default=0.0, metavar="TIME", help="how long the old one is still good")
+    for action, parents, text in (
+        ("create", [settings_parser(named=True)], "make a key and print it, this once"),
+        ("list", [], "list all keys, the newest first"),
+        ("show", [which], "show a key"),
+        ("set", [which, settings_parser(named=False)], "change a key; an empty value takes one away"),
+        ("rotate", [which, grace], "give a key another text and print it, this once"),
+        ("revoke", [which], "let a key open nothing any more"),
+    ):
+        one = actions.add_parser(action, parents=[shared, *parents], help=text, description=f"{text.capitalize()}.")
+        one.add_argument("--json", action="store_true", help="as /v1/admin/keys gives it")
+        one.set_defaults(run=run_records, command="keys", action=action)
+
+
+def settings_parser(*, named: bool) -> argparse.ArgumentParser:
+    """What may be said of one key."""
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument("--name", required=named, help="what it is called: an app, a person")
+    made.add_argument("--email", help="who answers for it")
+    made.add_argument("--tier", help="a tier of the configuration")
+    made.add_argument("--expires", type=moment, metavar="TIME", help="90d, 2027-01-31 or never")
+    made.add_argument("--models", metavar="A,B", help="patterns of the models that it may ask for")
+    made.add_argument(
+        "--limit", type=pair, action="append", metavar="NAME=VALUE",
+        help="a limit of its own instead of its tier's: images_per_minute=30; none: no bound",
+    )  # fmt: skip
+    made.add_argument("--metadata", type=pair, action="append", metavar="NAME=VALUE", help="a note of your own")
+    made.add_argument("--admin", action=argparse.BooleanOptionalAction, help="may read /metrics and use /v1/admin")
+    return made
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`NAME=VALUE`."""
+    name, between, value = text.partition("=")
+    if not (name and between):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def duration(text: str) -> float | None:
+    """Seconds: of `30s`, `1h`; `None` where it is no time."""
+    from proxy import plain
+
+    return plain.quantity(get_args(plain.Seconds)[1], text)
+
+
+def seconds(text: str) -> float:
+    """`30s`, `1h`."""
+    found = duration(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected a time such as 30s or 1h, got {text!r}")
+    return found
+
+
+def moment(text: str) -> int:
+    """So much time from now, or a date, in UTC where it names no zone: in seconds since 1970. 0: never."""
+    if text in {"", "never"}:
+        return 0
+    if (ahead := duration(text)) is not None:
+        return math.ceil(time.time() + ahead)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected 90d, 2027-01-31 or never, got {text!r}") from None
+    return math.ceil((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+
+
+def run_records(options: argparse.Namespace) -> int:
+    """`pictor keys` and `pictor migrate`."""
+    from proxy import commands
+
+    return commands.run(options)
 
 
 def run_serve(options: argparse.Namespace) -> int:
@@ -146,7 +234,14 @@ def complain(text: str) -> int:
 
 def access(config: Config) -> str:
     """Who may call."""
-    return "open to everybody who can reach it" if config.auth.mode == "open" else plural(len(config.auth.keys), "key")
+    made = ", and those made with `pictor keys create`"
+    match config.auth.mode:
+        case "open":
+            return "open to everybody who can reach it"
+        case "auto":
+            return "open to everybody who can reach it, until a key is made"
+        case _:
+            return plural(len(config.auth.keys), "key") + made
 
 
 def credentials(logins: Sequence[Login]) -> str:

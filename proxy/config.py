@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     images_per_minute: Count | None = None  # pictures that are asked for
     concurrent_jobs: Count | None = None  # calls that make something, at once
     max_n: Count | None = None  # pictures of one call
-    max_size: tuple[int, int] | None = None  # width x height: no picture of more pixels
+    max_size: tuple[Count, Count] | None = None  # width x height: no picture of more pixels
     budget_usd_per_day: Dollars | None = None  # UTC
     budget_usd_per_month: Dollars | None = None
 
@@ -56,9 +56,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may call. After loading, `mode` is "keys" or "open"."""
+    """Who may call. After loading, `mode` is "auto" only where no key is fixed here."""
 
-    mode: Literal["auto", "keys", "open"] = "auto"  # auto: keys where there is one, else open
+    mode: Literal["auto", "keys", "open"] = "auto"  # auto: open until there is a key, here or in the database
     keys: tuple[Key, ...] = ()
     default_tier: str | None = None  # of keys without one, and of everybody where it is open; None: no limits
     cache_seconds: Seconds = 30.0  # how long a revoked key may still work
@@ -184,7 +184,7 @@ WITHOUT_FILE: Mapping[str, Any] = {
     "auth": {"mode": "${PICTOR_AUTH:-}", "keys": [{"name": "default", "key": "${PICTOR_KEY:-}", "admin": True}]},
     "data": "${PICTOR_DATA:-}",
 }
-"""What holds without a file: the shipped `config.yaml` without its aliases."""
+"""What holds without a file: the shipped `config.yaml` without its aliases and tiers."""
 
 
 def load(
@@ -216,11 +216,13 @@ def read(
     written = {"providers": tree.pop("providers", None), "models": tree.pop("models", None)}
     plain.unknown(tree, plain.hints(Config), "", flaws)
     known = plain.members(Config, {name: tree[name] for name in tree if name in plain.hints(Config)}, "", flaws)
-    known["auth"] = auth(known.get("auth", Auth()), known.get("server", Server()), flaws)
+    known["auth"] = auth(known.get("auth", Auth()), known.get("server", Server()), known.get("tiers", {}), flaws)
     known["providers"] = providers.read(written["providers"], env, flaws)
     known["models"] = aliases(written["models"], flaws)
     config = Config(**{name: value for name, value in known.items() if value is not None})
     check_addresses(config, flaws)
+    check_tiers(config, flaws)
+    check_state(config, flaws)
     return config, flaws
 
 
@@ -237,23 +239,30 @@ def document(path: Path | str | None, flaws: list[str]) -> Any:
     return {}
 
 
-def auth(given: Auth, server: Server, flaws: list[str]) -> Auth:
+def auth(given: Auth, server: Server, tiers: Mapping[str, Tier], flaws: list[str]) -> Auth:
     """Who may call, with `mode` settled. A key that is empty, as `${NAME:-}` may leave it, is as good as not there."""
     keys = tuple(key for key in given.keys if key.key.key)
     for what, values in (("name", [key.name for key in keys]), ("key", [key.key.key for key in keys])):
         if len(set(values)) < len(values):
             flaws.append(f"auth.keys: two of them have the same {what}")
-    mode = given.mode if given.mode != "auto" else "keys" if keys else "open"
+    named = [(f"auth.keys[{index}].tier", key.tier) for index, key in enumerate(given.keys)]
+    for path, tier in (*named, ("auth.default_tier", given.default_tier)):
+        if tier is not None and tier not in tiers:
+            flaws.append(f"{path}: {no_tier(tier, tiers)}")
+    mode = "keys" if given.mode == "auto" and keys else given.mode
     if any(flaw.startswith("auth.") for flaw in flaws):
         return given  # what is wrong there would only be said again in other words
-    if mode == "keys" and not keys:
-        flaws.append("auth.keys: the mode is keys, but there is no key")
-    if mode == "open" and not given.open_anywhere and not loopback(server.host):
+    if mode != "keys" and not given.open_anywhere and not loopback(server.host):
         flaws.append(
-            f"auth.mode: open on {server.host} would let anybody spend; set a key, "
-            "or say it twice with auth.open_anywhere: true"
+            f"auth.mode: open on {server.host} would let anybody spend; set a key, or mode: keys where all of them are "
+            "made with `pictor keys create`, or say it twice with auth.open_anywhere: true"
         )
     return msgspec.structs.replace(given, mode=mode, keys=keys)
+
+
+def no_tier(name: str, tiers: Mapping[str, Tier]) -> str:
+    """What is said of a tier that is not there."""
+    return f"there is no tier {plain.shown(name)}; " + (f"known are {', '.join(tiers)}" if tiers else "there are none")
 
 
 def loopback(host: str) -> bool:
@@ -289,9 +298,57 @@ def check_addresses(config: Config, flaws: list[str]) -> None:
     """Texts that must be addresses. They are not shown: what was meant for elsewhere may have got there."""
     if (url := config.server.public_url) and (why := providers.no_address(url)):
         flaws.append(f"server.public_url: {why}")
+    for index, place in enumerate(config.server.trusted_proxies):
+        if not is_network(place):
+            flaws.append(f"server.trusted_proxies[{index}]: expected an address, or a network such as 10.0.0.0/8")
     for index, place in enumerate(config.fetch.allow):
         if not is_network(place) and urlsplit(f"//{place}").hostname != place.lower():
             flaws.append(f"fetch.allow[{index}]: expected a host, or a network such as 10.0.0.0/8")
+
+
+def check_tiers(config: Config, flaws: list[str]) -> None:
+    """Tiers that could not hold what they say."""
+    for name, tier in config.tiers.items():
+        if tier is not None:  # else its variable is not set, which is told already
+            flaws += tier_flaws(tier, f"tiers.{name}", config.history)
+
+
+def tier_flaws(tier: Tier, path: str, history: History) -> Iterator[str]:
+    """What contradicts itself in a tier, or in what one key has of its own."""
+    if not tier.models:
+        yield f"{plain.at(path, 'models')}: expected at least one pattern; leave it out to allow all models"
+    for name in ("budget_usd_per_day", "budget_usd_per_month"):
+        if getattr(tier, name) is not None and not history.enabled:
+            yield f"{plain.at(path, name)}: without history nothing is counted; set history.enabled: true"
+
+
+SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "database": ("postgresql://", "sqlite:///"),
+    "redis": ("redis://", "rediss://", "unix://"),
+    "files.store": ("s3://", "gs://", "az://", "file://"),
+}
+SIGNING = ("s3://", "gs://", "az://")  # stores that can be asked for a link of their own
+SECRET = 16  # characters, at least
+
+
+def check_state(config: Config, flaws: list[str]) -> None:
+    """Where records and files are kept. None of these addresses is shown: most of them hold a password."""
+    database, redis = (given.key if given else None for given in (config.database, config.redis))
+    for path, url in (("database", database), ("redis", redis), ("files.store", config.files.store)):
+        if url is None or any(flaw.startswith(f"{path}:") for flaw in flaws):
+            continue
+        *others, last = SCHEMES[path]
+        if not (url.startswith(SCHEMES[path]) and url.partition("://")[2].strip("/")):
+            flaws.append(f"{path}: expected an address that begins with {', '.join(others)} or {last}")
+    if config.secret is not None and len(config.secret.key) < SECRET:
+        flaws.append(f"secret: expected at least {SECRET} characters")
+    elif config.secret is None and database and database.startswith("postgresql://"):
+        flaws.append("secret: required beside a postgresql:// database, whose machines must all have the same")
+    if config.files.presign and not (config.files.store or "").startswith(SIGNING):
+        flaws.append("files.presign: needs a store of s3://, gs:// or az://")
+    for name, alias in config.models.items():
+        if alias.cache and not config.history.enabled:
+            flaws.append(f"models.{name}.cache: without history nothing is kept to be answered again")
 
 
 def is_network(text: str) -> bool:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 import translators
 from proxy import config, plain
-from proxy.config import Config, ConfigError
+from proxy.config import Config, ConfigError, Tier
 from translators import demo
 from translators.base import Provider, Secret
 
@@ -45,7 +46,7 @@ def flaws(tmp_path: Path, text: str, env: Mapping[str, str] | None = None) -> li
 
 def test_the_environment_alone_is_enough() -> None:
     found = config.load(None, {})
-    assert (found.server.host, found.server.port, found.auth.mode) == ("127.0.0.1", 8000, "open")
+    assert (found.server.host, found.server.port, found.auth.mode) == ("127.0.0.1", 8000, "auto")
     assert [name for name, given in found.providers.items() if not given.off] == ["demo"]
     assert found.providers["openai"].off == "OPENAI_API_KEY is not set"
 
@@ -137,7 +138,7 @@ def test_all_faults_at_once_each_with_its_path(tmp_path: Path) -> None:
         models: {mine: {hosting: cloud, targets: [{weight: 1}]}}
         """,
     ) == [
-        "databse: unknown; did you mean data?",
+        "databse: unknown; did you mean database?",
         "server.hots: unknown; did you mean host?",
         "server.port: expected a number from 0 to 65535, got 70000",
         "server.workers: expected a number of at least 1, got 0",
@@ -155,9 +156,58 @@ def test_all_faults_at_once_each_with_its_path(tmp_path: Path) -> None:
     ]
 
 
-def test_what_does_not_exist_yet_is_refused(tmp_path: Path) -> None:
-    for name in ("tiers", "database", "redis"):
-        assert flaws(tmp_path, f"{name}: {{}}")[0].startswith(f"{name}: unknown")
+def test_records_and_files_elsewhere(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        f"""
+        server: {{trusted_proxies: [10.0.0.1, "fd00::/8"]}}
+        auth: {{keys: [{{name: a, key: k, tier: pro}}], default_tier: trial, cache_seconds: 1m}}
+        database: postgresql://pictor:{SECRET}@db/pictor
+        redis: rediss://:{SECRET}@cache/0
+        secret: {SECRET}
+        history: {{enabled: true, prompts: false, outputs: false, retention: null}}
+        files: {{store: "s3://bucket/here", options: {{region: eu-1}}, presign: true, upload_bytes: 1GB}}
+        prices: {{unknown: allow}}
+        models:
+          mine: {{targets: demo/painter, cache: {{seconds: 1d, shared: true}}}}
+          other: {{targets: demo/painter}}
+        tiers:
+          trial: {{models: [demo/*], images_per_minute: 5, concurrent_jobs: 1, max_n: 1, budget_usd_per_month: 1}}
+          pro: {{max_size: 2048x1024, requests_per_minute: 60, budget_usd_per_day: 0.5}}
+          free:
+        """,
+    )
+    assert found.tiers == {
+        "trial": Tier(
+            models=("demo/*",), images_per_minute=5, concurrent_jobs=1, max_n=1, budget_usd_per_month=1
+        ),
+        "pro": Tier(max_size=(2048, 1024), requests_per_minute=60, budget_usd_per_day=0.5),
+        "free": Tier(),
+    }  # fmt: skip
+    assert (found.auth.keys[0].tier, found.auth.default_tier, found.auth.cache_seconds) == ("pro", "trial", 60)
+    assert found.database == Secret(f"postgresql://pictor:{SECRET}@db/pictor")
+    assert (found.history.retention, found.history.prompts) == (None, False)
+    assert found.models["mine"].cache == config.Cache(seconds=86_400, shared=True)
+    assert found.models["other"].cache is None
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database: sqlite:////srv/pictor.db", "database: sqlite:///pictor.db", "redis: unix:///run/redis.sock",
+        "redis: redis://cache", "files: {store: file:///srv}", "files: {store: 'az://container', presign: true}",
+        f"secret: {SECRET}",
+    ],
+)  # fmt: skip
+def test_places(tmp_path: Path, text: str) -> None:
+    load(tmp_path, text)
+
+
+def test_a_place_that_is_not_said_is_the_embedded_one(tmp_path: Path) -> None:
+    text = "database: '${URL:-}'\nredis: '${REDIS:-}'\nsecret: '${SECRET:-}'\nfiles: {store: '${STORE:-}'}"
+    found = load(tmp_path, text)
+    assert (found.database, found.redis, found.secret, found.files.store) == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +221,39 @@ def test_what_does_not_exist_yet_is_refused(tmp_path: Path) -> None:
         ("metrics: {open: maybe}", 'metrics.open: expected true or false, got "maybe"'),
         ("limits: {image_bytes: -5}", "limits.image_bytes: expected a number of bytes, got -5"),
         ("files: {retention: 3 fortnights}", 'files.retention: expected a number of seconds, got "3 fortnights"'),
-        ("auth: {mode: keys}", "auth.keys: the mode is keys, but there is no key"),
+        ("auth: {keys: [{name: a, key: k, tier: pro}]}", 'auth.keys[0].tier: there is no tier "pro"; there are none'),
+        ("auth: {keys: [{name: a, key: '', tier: pro}]}", 'auth.keys[0].tier: there is no tier "pro"; there are none'),
+        ("{auth: {default_tier: pro}, tiers: {a: , b: }}", 'auth.default_tier: there is no tier "pro"; known are a, b'),
+        ("tiers: [pro]", "tiers: expected a mapping, got a list"),
+        ("tiers: {pro: {images: 3}}", "tiers.pro.images: unknown; "),
+        ("tiers: {pro: {max_n: 0}}", "tiers.pro.max_n: expected a number of at least 1, got 0"),
+        ("tiers: {pro: {max_size: big}}", "tiers.pro.max_size: expected two numbers such as 1024x1024"),
+        ("tiers: {pro: {max_size: [0, 5]}}", "tiers.pro.max_size[0]: expected a number of at least 1, got 0"),
+        ("tiers: {pro: {budget_usd_per_day: -1}}", "tiers.pro.budget_usd_per_day: expected a number of at least 0"),
+        ("tiers: {pro: {models: []}}", "tiers.pro.models: expected at least one pattern; leave it out to allow all"),
+        ("tiers: {pro: '${NONE}'}", "tiers.pro: NONE is not set"),
+        (
+            "{tiers: {pro: {budget_usd_per_month: 5}}, history: {enabled: false}}",
+            "tiers.pro.budget_usd_per_month: without history nothing is counted; set history.enabled: true",
+        ),
+        (
+            "{models: {a: {targets: demo/painter, cache: {}}}, history: {enabled: false}}",
+            "models.a.cache: without history nothing is kept to be answered again",
+        ),
+        ("database: mysql://x/y", "database: expected an address that begins with postgresql:// or sqlite:///"),
+        ("database: sqlite://", "database: expected an address that begins with postgresql:// or sqlite:///"),
+        ("database: 'sqlite:///'", "database: expected an address that begins with postgresql:// or sqlite:///"),
+        ("database: postgres://x/y", "database: expected an address that begins with postgresql:// or sqlite:///"),
+        ("database: {}", "database: expected text in quotes"),
+        ("redis: http://x", "redis: expected an address that begins with redis://, rediss:// or unix://"),
+        ("files: {store: 'ftp://x'}", "files.store: expected an address that begins with s3://, gs://, az:// or file:"),
+        ("files: {store: 's3://'}", "files.store: expected an address that begins with s3://, gs://, az:// or file:"),
+        ("files: {presign: true}", "files.presign: needs a store of s3://, gs:// or az://"),
+        ("files: {presign: true, store: file:///srv}", "files.presign: needs a store of s3://, gs:// or az://"),
+        ("database: postgresql://db/pictor", "secret: required beside a postgresql:// database, whose machines"),
+        ("secret: short", "secret: expected at least 16 characters"),
+        ("server: {trusted_proxies: [proxy.lan]}", "server.trusted_proxies[0]: expected an address, or a network"),
+        ("server: {trusted_proxies: [10.0.0.1/8]}", "server.trusted_proxies[0]: expected an address, or a network"),
         ("auth: {keys: [{name: a, key: k}, {name: a, key: l}]}", "auth.keys: two of them have the same name"),
         ("auth: {keys: [{name: a, key: k}, {name: b, key: k}]}", "auth.keys: two of them have the same key"),
         ("auth: {keys: {a: k}}", "auth.keys: expected a list, got a mapping"),
@@ -258,21 +340,26 @@ def test_numbers_and_truths_from_the_environment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_open_on_loopback(tmp_path: Path, host: str) -> None:
-    assert load(tmp_path, f"server: {{host: '{host}'}}").auth.mode == "open"
+    place = f"server: {{host: '{host}'}}\n"
+    assert load(tmp_path, place).auth.mode == "auto"  # open until a key is made
+    assert load(tmp_path, place + "auth: {mode: open}").auth.mode == "open"
+    assert load(tmp_path, place + "auth: {keys: [{name: a, key: k}]}").auth.mode == "keys"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "pictor.example"])
 def test_open_elsewhere_is_said_twice(tmp_path: Path, host: str) -> None:
     place = f"server: {{host: '{host}'}}\n"
-    for auth in ("", "auth: {mode: open}", "auth: {mode: open, keys: [{name: a, key: k}]}"):
+    for auth in ("", "auth: {mode: auto}", "auth: {mode: open}", "auth: {mode: open, keys: [{name: a, key: k}]}"):
         assert "open_anywhere" in flaws(tmp_path, place + auth)[0]
     assert load(tmp_path, place + "auth: {mode: open, open_anywhere: true}").auth.mode == "open"
+    assert load(tmp_path, place + "auth: {open_anywhere: true}").auth.mode == "auto"
+    assert load(tmp_path, place + "auth: {mode: keys}").auth.mode == "keys"  # all of them in the database
     assert load(tmp_path, place + "auth: {keys: [{name: a, key: k}]}").auth.mode == "keys"
 
 
 def test_an_empty_key_is_no_key(tmp_path: Path) -> None:
     text = "auth: {keys: [{name: a, key: '${KEY:-}'}, {name: b, key: '${OTHER:-}'}]}"
-    assert load(tmp_path, text).auth == config.Auth(mode="open")
+    assert load(tmp_path, text).auth == config.Auth()
     assert [key.name for key in load(tmp_path, text, {"OTHER": "k"}).auth.keys] == ["b"]
     assert flaws(tmp_path, "auth: {keys: [{name: a, key: '${KEY}'}]}") == ["auth.keys[0].key: KEY is not set"]
 
@@ -467,6 +554,11 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
         "server: {port: '${TOKEN}', workers: 'x${TOKEN}'}",
         "fetch: {allow: ['${TOKEN}/8']}",
         "server: {public_url: '${TOKEN}'}",
+        f"database: postgres://pictor:{SECRET}@db/pictor",
+        f"database: postgresql://pictor:{SECRET}@db/pictor",
+        f"redis: redis.example:{SECRET}",
+        f"files: {{store: 'https://user:{SECRET}@files.example'}}",
+        f"server: {{trusted_proxies: [{SECRET}]}}",
     ],
 )
 def test_no_fault_shows_a_secret(tmp_path: Path, text: str) -> None:
@@ -492,7 +584,7 @@ SHIPPED = Path(__file__).parent.parent / "config.yaml"
 
 def test_the_shipped_file_runs_as_it_stands() -> None:
     found = config.load(SHIPPED, {})
-    assert (found.server, found.auth, found.data) == (config.Server(), config.Auth(mode="open"), "./data")
+    assert (found.server, found.auth, found.data) == (config.Server(), config.Auth(), "./data")
     assert [name for name, given in found.providers.items() if not given.off] == ["demo"]
 
 
@@ -516,5 +608,20 @@ def test_the_shipped_file_shows_every_field_with_its_default() -> None:
     found: list[str] = []
     given = plain.members(Config, tree, "", found)
     assert not found
-    for section in ("server", "metrics", "files", "fetch", "limits", "prices", "log"):
+    for section in ("server", "metrics", "history", "files", "fetch", "limits", "prices", "log"):
         assert given[section] == getattr(Config(), section)
+    auth = msgspec.structs.replace(given["auth"], keys=())
+    assert auth == config.Auth()
+    assert (given["data"], given["database"], given["redis"], given["secret"]) == ("./data", None, None, None)
+
+
+def test_the_shipped_tiers() -> None:
+    found = config.load(SHIPPED, {})
+    assert [*found.tiers] == ["trial", "starter", "standard", "pro"]
+    assert found.tiers["trial"].models == ("demo/*",)
+    for name in ("images_per_minute", "requests_per_minute", "concurrent_jobs", "max_n", "budget_usd_per_month"):
+        rising = [getattr(tier, name) for tier in found.tiers.values()]
+        assert all(rising)
+        assert rising == sorted(rising)
+    said = {name for tier in found.tiers.values() for name in Tier.__struct_fields__ if getattr(tier, name) is not None}
+    assert said == set(Tier.__struct_fields__)
