@@ -264,6 +264,7 @@ class Ledger:
             waiting.begun[:0] = work.begun[: WAITING - len(waiting.begun)]
             waiting.unclaimed += [*work.unclaimed, *(each.wish.id for each in work.claims)]
             waiting.unreserved += [*work.unreserved, *(each.wish.task for each in work.reservations)]
+            waiting.lost += work.lost
         _refuse(Work(claims=work.claims, reservations=work.reservations), fault)
         if work.endings:
             await self._keep([each.wish for each in work.endings])

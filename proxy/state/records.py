@@ -97,12 +97,12 @@ def write(batch: Batch, connection: Connection) -> Answers:
     if batch.unclaimed:
         table = tables.task
         connection.execute(sa.delete(table).where(table.c.id.in_(batch.unclaimed), table.c.ended.is_(None)))
-    if batch.lost:
-        connection.execute(sa.update(tables.task).where(tables.task.c.id.in_(sorted(batch.lost))).values(lost=True))
     claimed = {}
     for task in sorted(batch.claims, key=lambda task: task.claim or ""):
         claimed[task.id] = _many(connection, _begin(connection.dialect.name), [_row(task)]) == 1
     spent = write_endings(connection, batch.endings)
+    if batch.lost:
+        connection.execute(sa.update(tables.task).where(tables.task.c.id.in_(batch.lost)).values(lost=True))
     free = [*batch.unreserved, *(each.task.id for each in batch.endings if each.task.estimate is not None)]
     freed = budgets.given_back(connection, free) if free else {}
     decisions = budgets.settled(connection, budgets.merged(spent, freed), batch.reservations)
