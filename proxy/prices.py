@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, overload
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 from msgspec.structs import replace
 
 from proxy import tokens
-from translators.base import Caps, Fault, Job, Op, Price, Size, Unit, Usage, prompted
+from translators.base import Caps, Fault, Job, Op, Price, Size, Tokens, Unit, Usage, prompted
 
 if TYPE_CHECKING:  # a plan knows its target, whose prices are settled here
     from proxy.plan import Plan
@@ -161,7 +162,7 @@ def most(caps: Caps, job: Job, *, counts: Mapping[Unit, float] = {}) -> float | 
             rules, job.op, [size] * job.n, quality, expected(caps, job, size, quality), sent,
             counts={"character": len(job.prompt), **counts},
         )
-        for size in dict.fromkeys(sizes_of(caps, rules, job))
+        for size in sizes_of(caps, rules, job)
         for quality in qualities
     )  # fmt: skip
     return max((usd for usd in found if usd is not None), default=None)
@@ -187,53 +188,71 @@ ITS_OWN = (2048, 2048)
 """The largest picture of a model that takes any size, and of one that says nothing of sizes."""
 
 
-def sizes_of(caps: Caps, rules: Sequence[Price], job: Job) -> Iterator[Size]:
-    """The sizes that may be delivered; of many that differ in nothing that is paid for, the largest."""
-    if job.images and (caps.keeps or job.size is None):
-        yield from ((media.width, media.height) for media in job.images)
+def sizes_of(caps: Caps, rules: Sequence[Price], job: Job) -> Iterable[Size]:
+    """The sizes that may be delivered, of many between which no price tells the largest."""
+    own = [(media.width, media.height) for media in job.images] if caps.keeps or job.size is None else []
     if job.size is not None:
-        yield job.size
-        return
-    asked = job.ratio is not None or job.resolution is not None
-    found = [*named(caps, job)] if asked else []
-    if not found:
-        found = [*largest(caps)]
-    if not found and not job.images:
-        found = [ITS_OWN]
-    yield from found
-    if not asked:  # where a smaller picture is the dearer one, or the only one with a price
-        limit = max((w * h for w, h in found), default=0)
-        for rule in rules:
-            side = math.isqrt(rule.pixels[1])
-            if 0 < side * side <= limit:
-                yield side, side
-            if rule.size is not None:
-                width, _, height = rule.size.partition("x")
-                yield int(width), int(height)
+        return [*own, job.size]
+    if found := [*named(caps, job)] if job.ratio or job.resolution else []:
+        return telling(caps, rules, [*own, *found])
+    found = [*own, *largest(caps)] or [ITS_OWN]
+    # A smaller picture may be the dearer one, or the only one with a price.
+    limit = max(map(math.prod, found))
+    edges = [math.isqrt(rule.pixels[1]) for rule in rules]
+    found += [(side, side) for side in edges if 0 < side * side <= limit]
+    return telling(caps, rules, found + [(int(width), int(height)) for width, height in only(rules)])
+
+
+def only(rules: Sequence[Price]) -> Iterator[Sequence[str]]:
+    """The sizes that have a price of their own."""
+    return (rule.size.split("x") for rule in rules if rule.size is not None)
+
+
+def telling(caps: Caps, rules: Sequence[Price], sizes: Sequence[Size]) -> Iterable[Size]:
+    """Of the sizes that the same rules fit, the largest: it is nowhere the cheaper one, but where its shape counts."""
+    if caps.tokens in SHAPED or any(rule.size for rule in rules):
+        return dict.fromkeys(sizes)
+    edges = sorted({edge for rule in rules for edge in rule.pixels})
+    found: dict[int, Size] = {}
+    for size in sizes:
+        band = bisect_left(edges, math.prod(size))
+        if band not in found or math.prod(found[band]) < math.prod(size):
+            found[band] = size
+    return found.values()
+
+
+SHAPED: frozenset[Tokens] = frozenset({"gpt-image-1", "gpt-image-2", "gpt-image-2.5"})
 
 
 def named(caps: Caps, job: Job) -> Iterator[Size]:
     """What a ratio or a resolution stands for: as documented, else the square of that resolution."""
-    resolution = (job.resolution or "").casefold()
+    wanted = None if job.resolution is None else job.resolution.casefold()
+    known = False
     for name, size in caps.pixels_of.items():
         ratio, _, tier = name.partition("@")
-        if job.ratio in {None, ratio} and resolution in {"", tier.casefold()}:
+        if job.ratio in {None, ratio} and wanted in {None, tier.casefold()}:
+            known = True
             yield size
-    for tier in (resolution,) if resolution else map(str.casefold, caps.resolutions):
-        if area := area_of(tier, caps.pixels_of):
-            yield square(area[1])
+    if not known:
+        yield from squares([job.resolution] if job.resolution else caps.resolutions)
 
 
 def largest(caps: Caps) -> Iterator[Size]:
     """Everything that it makes; of what can be of any size, the largest square."""
     yield from caps.sizes
     yield from caps.pixels_of.values()
-    for tier in map(str.casefold, caps.resolutions):
-        if area := area_of(tier, caps.pixels_of):
-            yield square(area[1])
+    documented = {name.rpartition("@")[2] for name in caps.pixels_of}
+    yield from squares([tier for tier in caps.resolutions if tier not in documented])
     if caps.free is not None:
         bounds = [pixels for pixels in (caps.free.pixels[1], caps.free.edge[1] ** 2) if pixels]
         yield square(min(bounds)) if bounds else UNBOUNDED
+
+
+def squares(resolutions: Sequence[str]) -> Iterator[Size]:
+    """By the names of the resolutions, where they say it."""
+    for tier in resolutions:
+        if area := area_of(tier.casefold(), {}):
+            yield square(area[1])
 
 
 def square(area: int) -> Size:

@@ -150,10 +150,11 @@ async def test_where_the_charge_is_told_a_lost_picture_is_in_it() -> None:
 # ---- which providers tell what a failure cost
 
 
-def refusal(provider: str, model: str, body: Any, path: str = "/x", method: str = "POST", **of_job: Any) -> Fault:
+def refusal(provider: str, model: str, body: Any, path: str = "/x", method: str = "POST", **more: Any) -> Fault:
     """How a provider's answer without a picture ends."""
-    by, job = translators.load(provider), Job(op="generate", model=model, prompt="x", **of_job)
-    reply = Reply(call=Call(path=path, method=method), status=200, data=msgspec.json.encode(body))
+    headers = more.pop("headers", {})
+    by, job = translators.load(provider), Job(op="generate", model=model, prompt="x", **more)
+    reply = Reply(call=Call(path=path, method=method), status=200, headers=headers, data=msgspec.json.encode(body))
 
     def read() -> Step:
         by.check(reply)
@@ -230,3 +231,13 @@ def test_minimax_counts_tokens_of_failed_pictures() -> None:
     body = {"data": [{"error": {"message": "sensitive"}}], "usage": {"input_tokens": 1000, "output_tokens": 0}}
     fault = refusal("minimax", "MiniMax-H3-Image", body, "/v1/images/generations")
     assert cost_of(fault, "minimax", "MiniMax-H3-Image") == pytest.approx(0.0023)
+
+
+@pytest.mark.parametrize(("units", "usd"), [("2", 0.08), ("0", None), (None, None)])
+def test_fal_tells_whether_what_it_blacked_out_was_billed(units: str | None, usd: float | None) -> None:
+    model = "fal-ai/flux-pro/v1.1"
+    body = {"images": [{"url": "https://v3.fal.media/a.png"}] * 2, "has_nsfw_concepts": [True, True]}
+    headers = {} if units is None else {"x-fal-billable-units": units}
+    fault = refusal("fal", model, body, f"/{model}/requests/r", "GET", n=2, headers=headers)
+    assert fault.kind == "policy"
+    assert cost_of(fault, "fal", model) == usd

@@ -482,7 +482,7 @@ class Fault(Exception):
         self.retry_after = retry_after  # seconds
         self.cost_usd = cost_usd  # charged although it failed
         self.usage = usage  # what was counted although it failed, where that is all the provider says
-        self.lost = 0  # set by the engine: pictures that were made, and did not arrive
+        self.lost = 0  # pictures that were made and charged, and did not arrive
         self.final = final  # the provider's task itself has failed: polling it again changes nothing
         self.passing = False  # set by the engine: the fault is of one poll and says nothing of the task
         self.type: str | None = None  # of the envelope, where it is not the one that its kind has

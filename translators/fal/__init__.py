@@ -316,10 +316,14 @@ def finished(job: Job, reply: Reply, answer: Answer) -> Done:
         if index < len(flags) and flags[index] is True:  # it is painted black
             text = "The provider's safety checker blacked the made image out."
             faults.append(Fault("policy", text, code="moderation_blocked"))
+            faults[-1].lost = 1 if units(reply) else 0  # it was made, and billed
         elif output := made(job, reply, answer, file):
             outputs.append(output)
+    if not outputs and faults:
+        faults[0].usage, faults[0].lost = shapes.counted(answer.usage), sum(fault.lost for fault in faults)
+        raise faults[0]
     if not outputs:
-        raise faults[0] if faults else nothing(answer)
+        raise nothing(answer)
     missing = job.n - len(outputs) - len(faults)
     faults += [Fault("empty", f"The provider made {len(files)} of {job.n} pictures.", code="no_image")] * missing
     return Done(
