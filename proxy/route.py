@@ -235,20 +235,20 @@ async def one(job: Job, at: Attempt) -> Drawn:
 
     The `cost_usd` of the fault that is raised is that of all tries.
     """
-    target = at.plan.target
+    target, metrics = at.plan.target, at.engine.metrics
     fault: Fault | None = None
     spent = 0.0
     for credential in at.health.credentials(target.upstream):
         for again in (True, False):
             try:
                 done = await at.engine.run(job, target, credential, at.emit, at.download, at.ends)
-                return Drawn(done, added(spent, *(charged(fault, job, at) for fault in done.faults)))
+                return Drawn(done, added(spent, *(charged(fault, job, target, metrics) for fault in done.faults)))
             except Fault as error:
                 fault = error
-                spent = added(spent, charged(error, job, at))
+                spent = added(spent, charged(error, job, target, metrics))
                 error.cost_usd = spent or None
                 if error.kind == "empty" and again:
-                    at.engine.metrics.count("retries_total", target.upstream.name, "submit", "empty")
+                    metrics.count("retries_total", target.upstream.name, "submit", "empty")
                     continue
                 if error.kind in COOL_SECONDS:
                     at.health.rest(credential, error)
@@ -258,12 +258,11 @@ async def one(job: Job, at: Attempt) -> Drawn:
     raise fault or Fault("auth", f"{target.upstream.name} has no credential.", code="no_credential")
 
 
-def charged(fault: Fault, job: Job, at: Attempt) -> float:
-    """What this one fault cost, counted: in whole millionths, so that all sums of it agree."""
-    target = at.plan.target
+def charged(fault: Fault, job: Job, target: Target, metrics: Metrics) -> float:
+    """What this one fault cost, counted: US dollars in whole millionths, so that all sums of it agree."""
     usd = dollars(micros(wasted(target.caps.prices, job, fault))) or 0.0
     if usd:
-        at.engine.metrics.count("wasted_usd_total", target.upstream.name, fault.kind, by=usd)
+        metrics.count("wasted_usd_total", target.upstream.name, fault.kind, by=usd)
     return usd
 
 
