@@ -98,7 +98,7 @@ def welcome(config: Config, address: str, model: str) -> None:
     """A first call, to be copied from the terminal."""
     if not sys.stdout.isatty():
         return
-    key = "anything" if config.auth.mode == "open" else "YOUR_KEY"
+    key = "YOUR_KEY" if config.auth.mode == "keys" else "anything"
     print(
         f"""
   curl {address}/v1/images/generations -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
