@@ -186,7 +186,7 @@ async def test_calls_whose_answer_may_still_be_wanted(archive: Archive, history:
     await archive.begin(waits)
     assert await history.lost("f", NOON) == left
     assert await history.lost("f", NOON + 3) is None
-    await history.forget(left.id)
+    await history.delete(left.id, ALICE)
     assert await history.lost("f", NOON) == waits
     assert await history.lost("g", NOON) is None
 

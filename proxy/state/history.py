@@ -150,11 +150,6 @@ class History:
         if not await self.database.write(lambda connection: connection.execute(forgetting).rowcount):
             check_ended(await self.one(id, key))
 
-    async def forget(self, id: str) -> None:
-        """Drop the row of a call that is not made after all."""
-        forgetting = sa.delete(_TASK).where(_TASK.c.id == id)
-        await self.database.write(lambda connection: connection.execute(forgetting).rowcount)
-
     async def usage(self, span: Span, groups: Sequence[Group], most: int | None = None) -> tuple[Sums, ...]:
         """Sums for each group, in their order, of `most` groups at most."""
         return await self.database.read(partial(_sums, usage_statement(span, groups, most)))
