@@ -156,7 +156,9 @@ class Engine:
         for partial in step.partials:
             await emit(partial)
         if not step.outputs:
-            raise step.faults[0] if step.faults else Fault("empty", "The provider made no picture.", code="no_image")
+            fault = step.faults[0] if step.faults else Fault("empty", "The provider made no picture.", code="no_image")
+            fault.usage = fault.usage or step.usage
+            raise fault
         return step
 
     async def _downloaded(self, done: Done, upstream: Upstream) -> Done:

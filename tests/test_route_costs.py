@@ -147,6 +147,12 @@ async def test_where_the_charge_is_told_a_lost_picture_is_in_it() -> None:
         assert (len(made.outputs), made.wasted_usd, made.usage.cost_usd) == (1, 0, 0.01)
 
 
+async def test_a_job_that_ends_without_a_picture_is_charged_all_the_same() -> None:
+    async with staged(make=[{"pictures": []}]) as bench:
+        assert (await fault_of(bench)).cost_usd == 0.02  # twice: an empty answer is tried again
+        assert counted(bench, "empty") == 0.02
+
+
 # ---- which providers tell what a failure cost
 
 
