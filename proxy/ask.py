@@ -40,7 +40,14 @@ class Link(msgspec.Struct, frozen=True):
     blob: Blob | None = None  # the text of a long `data:` URL, as it came; `url` is empty then
 
 
-Source: TypeAlias = Upload | Link
+class FileRef(msgspec.Struct, frozen=True):
+    """A picture that was uploaded before."""
+
+    id: str  # file-…
+    param: str
+
+
+Source: TypeAlias = Upload | Link | FileRef
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +130,7 @@ class Reference(msgspec.Struct, forbid_unknown_fields=True):
     """A picture in the JSON form of an edit: exactly one of the two."""
 
     image_url: Url | None = None
-    file_id: str | None = None
+    file_id: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
 
 
 class Reasoning(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -332,23 +339,22 @@ def _reshape(said: dict[str, Any], lifted: Mapping[str, Blob]) -> None:
         said["svg"] = msgspec.to_builtins(said["svg"])
     if "loras" in said:
         said["loras"] = tuple(Lora(lora.model, 1.0 if lora.weight is None else lora.weight) for lora in said["loras"])
-    links = tuple(_link(item, f"images[{index}]", lifted) for index, item in enumerate(said.pop("images", ())))
-    links += tuple(
-        _address(url, f"image_urls[{index}]", lifted) for index, url in enumerate(said.pop("image_urls", ()))
+    named: tuple[Source, ...] = (
+        *(_named(item, f"images[{index}]", lifted) for index, item in enumerate(said.pop("images", ()))),
+        *(_address(url, f"image_urls[{index}]", lifted) for index, url in enumerate(said.pop("image_urls", ()))),
     )
-    if links:
-        said["images"] = links
+    if named:
+        said["images"] = named
     for name in ("mask", "markup"):
         if name in said:
-            said[name] = _link(said[name], name, lifted)
+            said[name] = _named(said[name], name, lifted)
 
 
-def _link(reference: Reference, param: str, lifted: Mapping[str, Blob]) -> Link:
+def _named(reference: Reference, param: str, lifted: Mapping[str, Blob]) -> Link | FileRef:
     if (reference.image_url is None) == (reference.file_id is None):
         raise invalid.invalid_value(param, f"Invalid '{param}'. Expected exactly one of 'image_url' and 'file_id'.")
-    if reference.file_id is not None:  # nothing is stored by OpenAI's file ids
-        text = f"No such File object: {invalid.clip(reference.file_id)}"
-        raise invalid.invalid_value(f"{param}.file_id", text)
+    if reference.file_id is not None:
+        return FileRef(reference.file_id, f"{param}.file_id")
     return _address(reference.image_url or "", f"{param}.image_url", lifted)
 
 

@@ -13,6 +13,7 @@ import pybase64
 from proxy import wire
 from proxy.ask import Link
 from proxy.catalog import Upstream
+from proxy.forms import collected
 from proxy.http import Pools, Refused, Transport
 from translators.base import Blob, Fault, aligned, blob
 from translators.shapes import bare
@@ -24,9 +25,10 @@ HEADERS = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-
 
 
 async def get(
-    pools: Pools, url: str, *, most: int, seconds: float, own: Transport | None = None, own_host: str = ""
-) -> Blob:
-    """The bytes at `url`, at most `most` of them, within `seconds`.
+    pools: Pools, url: str, *, most: int, seconds: float, own: Transport | None = None, own_host: str = "",
+    spooled: bool = False,
+) -> Blob:  # fmt: skip
+    """The bytes at `url`, at most `most` of them, within `seconds`. `spooled`: what is large waits on the local disk.
 
     `own` is used for addresses at `own_host` (a configured server, which may be private); every other host, and
     every host that a redirect leads to, must be public or listed. Raises httpx's errors, and `Fault("upstream")` for
@@ -49,6 +51,8 @@ async def get(
                         code="download_failed",
                     )
                 headers = wire.headers_of(response)
+                if spooled:
+                    return await collected(wire.bounded(response, headers, most))
                 pieces = [piece async for piece in wire.bounded(response, headers, most)]
                 return Blob(tuple(pieces), sum(map(len, pieces)))
             finally:
@@ -141,7 +145,7 @@ def plain(
     return fetch
 
 
-async def client_picture(pools: Pools, link: Link, limits: Mapping[str, float]) -> Blob:
+async def client_picture(pools: Pools, link: Link, limits: Mapping[str, float], *, spooled: bool = False) -> Blob:
     """What the client's `link` leads to. Every failure is the client's: a 400 that names its parameter."""
     param = link.param
     try:
@@ -152,12 +156,16 @@ async def client_picture(pools: Pools, link: Link, limits: Mapping[str, float]) 
     except ValueError as error:
         raise Fault("invalid", f"Invalid '{param}': {error}.", code="invalid_value", param=param) from error
     try:
-        return await get(pools, link.url, most=int(limits["bytes"]), seconds=limits["seconds"])
+        return await get(
+            pools, link.url, most=int(limits["bytes"]), seconds=limits["seconds"], spooled=spooled
+        )  # fmt: skip
     except Refused as error:
         text = f"Error while downloading file: {error}."
         raise Fault("invalid", text, code="invalid_value", param=param) from error
     except (httpx.HTTPError, TimeoutError) as error:
         message = f"Error while downloading file: {str(error) or 'no answer in time'}."
     except Fault as fault:
+        if fault.kind == "overloaded":  # our own disk
+            raise
         message = fault.message
     raise Fault("invalid", message, code="invalid_value", param=param)

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from python_multipart.exceptions import FormParserError
@@ -38,10 +39,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FormPart(msgspec.Struct, frozen=True):
-    """One part, in the order of arrival. A file's name and type are not kept: they decide nothing."""
+    """One part, in the order of arrival. A file's type is not kept, and its name decides nothing."""
 
     name: str
     value: str | Blob
+    filename: str = ""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -110,6 +112,20 @@ def name_of(disposition: bytes) -> tuple[str, bool]:
     name = _ESCAPED.sub(rb"\1", found[1]) if found[1] is not None else found[2]
     rest = disposition[: found.start()] + disposition[found.end() :]
     return name.decode("utf-8", "replace"), _FILE_NAME.search(rest) is not None
+
+
+_PLAIN_NAME = re.compile(rb';\s*filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.IGNORECASE | re.DOTALL)
+_CODED_NAME = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]*)", re.IGNORECASE)
+
+
+def file_name_of(disposition: bytes) -> str:
+    """The file's name in a Content-Disposition; empty where there is none."""
+    if found := _CODED_NAME.search(disposition):
+        return unquote_to_bytes(found[1]).decode("utf-8", "replace")
+    if not (found := _PLAIN_NAME.search(disposition)):
+        return ""
+    name = found[1] if found[1] is not None else found[2]
+    return _ESCAPED.sub(rb"\1", name).decode("utf-8", "replace").replace("%22", '"')  # as browsers write a quote
 
 
 class _File:
@@ -232,6 +248,20 @@ class _FilePart:
         return Blob(Spooled(self._spool.open(), self._start, self.size), self.size)
 
 
+async def collected(pieces: AsyncIterator[bytes], limits: Limits = NO_LIMITS_GIVEN) -> Blob:
+    """All `pieces` as one blob, with the same share of memory. Raises `Fault("overloaded")` where the disk is full."""
+    spool = _Spool(limits)
+    part = _FilePart(spool)
+    async for piece in pieces:
+        part.add(piece)
+        if spool.waiting >= BATCH:
+            await asyncio.to_thread(spool.flush)
+    made = part.blob()
+    if spool.waiting:
+        await asyncio.to_thread(spool.flush)
+    return made
+
+
 class _Collector:
     """Takes the parser's callbacks, and makes parts of them."""
 
@@ -244,6 +274,7 @@ class _Collector:
         self._field = b""
         self._value = b""
         self._name = ""
+        self._file_name = ""
         self._file: _FilePart | None = None
         self._text: list[bytes] = []
         self._text_room = 0
@@ -276,10 +307,12 @@ class _Collector:
         self._field = self._value = b""
 
     def headers_finished(self) -> None:
-        self._name, is_file = name_of(self._headers.get(b"content-disposition", b""))
+        disposition = self._headers.get(b"content-disposition", b"")
+        self._name, is_file = name_of(disposition)
         main = self._headers.get(b"content-type", b"").lower().strip()
         is_file = is_file or (bool(main) and not main.startswith((b"text/", b"application/json")))
         self._file = _FilePart(self.spool) if is_file else None
+        self._file_name = file_name_of(disposition) if is_file else ""
         self._text = []
         self._text_room = max(self.limits.text_bytes, TEXT_PARTS.get(self._name.partition("[")[0], 0))
 
@@ -296,7 +329,7 @@ class _Collector:
 
     def part_end(self) -> None:
         if self._file is not None:
-            self.parts.append(FormPart(self._name, self._file.blob()))
+            self.parts.append(FormPart(self._name, self._file.blob(), self._file_name))
         else:
             self.parts.append(FormPart(self._name, self._decoded(b"".join(self._text))))
         self._file, self._text = None, []

@@ -263,14 +263,19 @@ _TURNS = {
 }  # fmt: skip
 
 
-def decode(data: Blob, shape: Shape, param: str | None, bound: int) -> Image.Image:
-    """Its pixels, upright, as L, RGB or RGBA; not begun where there are more than `bound`."""
+def decode(data: Blob, shape: Shape, param: str | None, bound: int, least: Size | None = None) -> Image.Image:
+    """Its pixels, upright, as L, RGB or RGBA; not begun where there are more than `bound`.
+
+    `least`: it may come smaller than it is, but no smaller than this, where that is less work.
+    """
     if shape.type in {"image/svg+xml", "image/heic"}:
         raise unreadable(param, f"{shape.type} cannot be converted here; png, jpeg, webp, gif, bmp, avif and tiff can")
     _check_bound((shape.width, shape.height), bound, param)
     image = _opened(data.bytes(), shape, param)
     _check_bound(image.size, bound, param)  # what Pillow will decode, should it read the header differently
     try:
+        if least is not None:
+            image.draft(None, least)
         image.load()
         turn = _TURNS.get(shape.orientation or _orientation(image))
         return _plain(image if turn is None else image.transpose(turn))

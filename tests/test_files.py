@@ -1,4 +1,4 @@
-"""Stored outputs: kept whole or not at all, opened by a signed link alone, served over a real socket."""
+"""Stored outputs: kept whole or not at all, on a disk and in a bucket, and what their links are signed with."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import os
 import resource
 import secrets
 import signal
-import socket
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from email.utils import formatdate
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
 import pybase64
 import pytest
-import uvicorn
-from hypothesis import given
-from hypothesis import strategies as st
-from litestar import Litestar, Request, Response
 
-from proxy.api import outputs
-from proxy.errors import problem
-from proxy.state.files import CHUNK, DAY, EXTENSIONS, Files, secret
+from proxy import config
+from proxy.config import ConfigError
+from proxy.state.files import EXTENSIONS, SIDES, Files, secret
+from proxy.state.store import PART, PIECE, Store
 from tests.pictures import data as picture
+from tests.stores import S3
+from tests.stores import s3 as s3
+from tests.stores import s3_endpoint as s3_endpoint
 from translators.base import Blob, Fault, blob
 
+DAY = 86_400
 NOON = 1_800_000_000.0
 
 
@@ -50,9 +50,23 @@ def clock() -> Clock:
     return Clock()
 
 
+def bucket(place: S3) -> config.Files:
+    return config.Files(store=f"s3://{place.bucket}/some/prefix", options=place.options)
+
+
 @pytest.fixture
 def files(tmp_path: Path, clock: Clock) -> Iterator[Files]:
     made = Files(tmp_path, now=clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["local", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Files]:
+    """A store of either kind."""
+    settings = config.Files() if request.param == "local" else bucket(request.getfixturevalue("s3"))
+    made = Files(tmp_path, settings, now=clock)
+    assert made.backend == request.param
     yield made
     made.close()
 
@@ -65,27 +79,57 @@ async def body(files: Files, id: str, start: int = 0, stop: int | None = None) -
     return b"".join([piece async for piece in files.read(id, start, stop)])
 
 
+async def got(url: str, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(url, headers=headers)
+
+
 # --- keeping
 
 
 async def test_kept_by_day_and_read_again(files: Files, tmp_path: Path) -> None:
     id = await files.save(blob(picture("red.png")), "image/png")
     assert kept(tmp_path) == [tmp_path / "files" / "2027-01-15" / id]
-    stored = await files.open(id)
-    assert (stored.id, stored.type, stored.size) == (id, "image/png", len(picture("red.png")))
     assert await body(files, id) == picture("red.png")
-    assert files.blob(stored).bytes() == files.blob(stored).bytes() == picture("red.png")
 
 
-async def test_base64_is_decoded_as_it_is_written(files: Files) -> None:
-    raw = secrets.token_bytes(1_000_001)
+async def test_kept_and_read_again(anywhere: Files) -> None:
+    id = await anywhere.save(blob(picture("red.png")), "image/png")
+    stored = await anywhere.open(id)
+    assert (stored.id, stored.type, stored.size) == (id, "image/png", len(picture("red.png")))
+    assert abs(stored.modified - time.time()) < 600
+    assert await body(anywhere, id) == picture("red.png")
+    lazy = anywhere.blob(stored)
+    assert await asyncio.to_thread(lazy.bytes) == await asyncio.to_thread(lazy.bytes) == picture("red.png")
+    assert (await anywhere.fetched(stored)).bytes() == picture("red.png")
+
+
+async def test_a_fetched_file_outlives_its_deletion(anywhere: Files) -> None:
+    raw = secrets.token_bytes(10_000_000)  # more than what stays in memory
+    stored = await anywhere.open(await anywhere.save(blob(raw), "image/png"))
+    fetched = await anywhere.fetched(stored)
+    assert not isinstance(fetched.chunks, tuple)
+    await anywhere.delete([stored.id])
+    assert fetched.bytes() == raw
+
+
+@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 17])
+async def test_files_of_any_size(anywhere: Files, size: int) -> None:
+    raw = secrets.token_bytes(size)
+    id = await anywhere.save(Blob(tuple(raw[at : at + 300_001] for at in range(0, size, 300_001)), size), "image/png")
+    assert (await anywhere.open(id)).size == size
+    assert await body(anywhere, id) == raw
+
+
+async def test_base64_is_decoded_as_it_is_written(anywhere: Files) -> None:
+    files, raw = anywhere, secrets.token_bytes(7_000_001)
     wire = pybase64.b64encode(raw)
     chunks = tuple(wire[at : at + 65_537] for at in range(0, len(wire), 65_537))
     id = await files.save(Blob(chunks, len(wire), "base64"), "image/jpeg")
     assert id.endswith(".jpg")
     assert await body(files, id) == raw
     assert await body(files, id, 5, 9) == raw[5:9]
-    assert await body(files, id, CHUNK - 1, 2 * CHUNK + 1) == raw[CHUNK - 1 : 2 * CHUNK + 1]
+    assert await body(files, id, PIECE - 1, 2 * PIECE + 1) == raw[PIECE - 1 : 2 * PIECE + 1]
 
 
 @pytest.mark.parametrize("type", [*EXTENSIONS, "image/x-unheard"])
@@ -115,12 +159,19 @@ async def test_an_output_that_is_gone(files: Files) -> None:
     assert (caught.value.kind, caught.value.code) == ("missing", "output_not_found")
 
 
-async def test_a_broken_source_leaves_nothing(files: Files, tmp_path: Path) -> None:
-    wire = b"AAAA" * 100_000 + b"!!!!"
+@pytest.mark.parametrize("good", [300_000, 8_000_000, 16_000_000])
+async def test_a_broken_source_leaves_nothing(anywhere: Files, tmp_path: Path, s3: S3, good: int) -> None:
+    wire = b"A" * good + b"!!!!"
+    chunks = tuple(wire[at : at + 400_000] for at in range(0, len(wire), 400_000))
     with pytest.raises(Fault) as caught:
-        await files.save(Blob((wire[:300_000], wire[300_000:]), len(wire), "base64"), "image/png")
+        await anywhere.save(Blob(chunks, len(wire), "base64"), "image/png")
     assert (caught.value.kind, caught.value.code) == ("upstream", "unreadable")
     assert kept(tmp_path) == []
+    if anywhere.backend == "s3":
+        assert await anywhere.store.folders() == []
+        unfinished = await got(f"{s3.endpoint}/{s3.bucket}?uploads")
+        assert unfinished.status_code == 200
+        assert b"<UploadId>" not in unfinished.content
 
 
 async def test_a_full_disk_leaves_nothing(files: Files, tmp_path: Path) -> None:
@@ -128,12 +179,13 @@ async def test_a_full_disk_leaves_nothing(files: Files, tmp_path: Path) -> None:
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
     try:
-        with pytest.raises(Fault) as caught:
-            await files.save(blob(bytes(1_000_000)), "image/png")
+        for size in (1_000_000, 2 * PART):
+            with pytest.raises(Fault) as caught:
+                await files.save(blob(bytes(size)), "image/png")
+            assert (caught.value.kind, caught.value.code) == ("overloaded", "storage_full")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert (caught.value.kind, caught.value.code) == ("overloaded", "storage_full")
     assert kept(tmp_path) == []
     assert len(await body(files, await files.save(blob(bytes(1_000_000)), "image/png"))) == 1_000_000
 
@@ -154,25 +206,185 @@ async def test_a_device_without_room(files: Files, tmp_path: Path) -> None:
     assert kept(tmp_path) == []
 
 
-async def test_a_reader_that_leaves_early(files: Files) -> None:
-    reading = files.read(await files.save(blob(bytes(3 * CHUNK)), "image/png"))
-    assert len(await anext(reading)) == CHUNK
+async def test_a_reader_that_leaves_early(anywhere: Files) -> None:
+    reading = anywhere.read(await anywhere.save(blob(bytes(3 * PIECE)), "image/png"))
+    assert len(await anext(reading)) == PIECE
     await reading.aclose()
+
+
+async def test_the_loop_is_free_while_large_files_are_written_and_read(anywhere: Files) -> None:
+    """What is awaited gives way: other work goes on meanwhile, and no more than pieces are in memory."""
+    wire = pybase64.b64encode(bytes(48 << 20))
+    source = Blob(tuple(wire[at : at + 65_536] for at in range(0, len(wire), 65_536)), len(wire), "base64")
+    turns, done = 0, False
+
+    async def turning() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(turning())
+    tracemalloc.start()
+    try:
+        async for piece in anywhere.read(await anywhere.save(source, "image/png")):
+            assert len(piece) <= PIECE
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        done = True
+        await other
+    assert turns > 100
+    assert peak < 4 * PART
+
+
+async def test_deleted_with_its_thumbnails(anywhere: Files) -> None:
+    ids = [await anywhere.save(blob(b"x"), "image/png") for _ in range(3)]
+    for side in SIDES:
+        assert await anywhere.thumbnail(ids[0], side) is None
+    await anywhere.keep_thumbnail(ids[0], 512, blob(b"small"))
+    found = await anywhere.thumbnail(ids[0], 512)
+    assert found is not None
+    assert found.bytes() == b"small"
+    await anywhere.delete([*ids[:2], "no id", "20270115-" + "a" * 22 + ".png"])
+    assert [each.path async for batch in anywhere.store.listed("2027-01-15") for each in batch] == [
+        f"2027-01-15/{ids[2]}"
+    ]
+    for id in ids[:2]:
+        with pytest.raises(Fault, match="no output"):
+            await anywhere.open(id)
 
 
 async def test_the_sweep(files: Files, clock: Clock, tmp_path: Path) -> None:
     old, young = [await files.save(blob(b"x"), "image/png") for _ in range(2)]
     folder = tmp_path / "files" / "2027-01-15"
-    (folder / ".torn.part").write_bytes(b"half")
-    for name, age in ((old, 100), (young, 10), (".torn.part", 100)):
+    for name, age in ((old, 100), (young, 10)):
         os.utime(folder / name, (NOON - age, NOON - age))
     assert await files.sweep(None) == 0
-    assert await files.sweep(60) == 2
+    assert await files.sweep(60) == 1
     assert kept(tmp_path) == [folder / young]
     clock.now += 3 * DAY
     assert await files.sweep(60) == 1
     assert list((tmp_path / "files").iterdir()) == []
     assert await files.sweep(60) == 0
+
+
+async def test_the_sweep_of_a_bucket(tmp_path: Path, clock: Clock, s3: S3) -> None:
+    files = Files(tmp_path, bucket(s3), now=clock)
+    clock.now = time.time()
+    for _ in range(3):
+        await files.save(blob(b"x"), "image/png")
+    await files.store.put("uploads/2026-11/file-1", blob(b"x"), "image/png", "file-1")
+    assert await files.sweep(60) == 0
+    clock.now += 3 * DAY
+    assert await files.sweep(60) == 3
+    assert await files.store.folders() == ["uploads"]
+    files.close()
+
+
+async def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """It is killed in the middle of writing a large file, and what it has written stays under another name."""
+    program = f"""
+import asyncio, os, pathlib, signal, sys
+from proxy.state.files import Files
+from translators.base import Blob
+
+class Endless:
+    def __iter__(self):
+        yield bytes({2 * PART})
+        while not any(pathlib.Path(sys.argv[1]).glob("files/*/*#*")):
+            yield bytes({PART})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(Files(pathlib.Path(sys.argv[1])).save(Blob(Endless(), 1 << 30), "image/png"))
+"""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program, str(tmp_path)], check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    (left,) = kept(tmp_path)
+    whole = left.with_name("20270115-" + "a" * 22 + ".png")
+    whole.write_bytes(b"x")
+    old = time.time() - 2 * DAY
+    os.utime(whole, (old, old))
+    store = Store(tmp_path / "files", {})
+    await store.tidy()
+    assert kept(tmp_path) == sorted([left, whole])  # it may be another process's that still writes
+    os.utime(left, (old, old))
+    await store.tidy()
+    assert kept(tmp_path) == [whole]
+    store.close()
+
+
+# --- a bucket
+
+
+async def test_a_link_to_the_bucket_itself(tmp_path: Path, clock: Clock, s3: S3) -> None:
+    settings = config.Files(store=f"s3://{s3.bucket}", options=s3.options, presign=True)
+    files = Files(tmp_path, settings, now=clock)
+    id = await files.save(blob(picture("red.png")), "image/png")
+    url = await files.presigned(id, 60)
+    assert url is not None
+    answer = await got(url, range="bytes=0-7")
+    assert (answer.status_code, answer.content) == (206, picture("red.png")[:8])
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == f'inline; filename="{id}"'
+    files.close()
+    plain = Files(tmp_path, bucket(s3), now=clock)
+    assert await plain.presigned(id, 60) is None
+    plain.close()
+
+
+async def test_a_folder_has_no_links_of_its_own(tmp_path: Path) -> None:
+    files = Files(tmp_path, config.Files(presign=True))
+    assert await files.presigned(await files.save(blob(b"x"), "image/png"), 60) is None
+    files.close()
+
+
+def away(s3: S3) -> config.Files:
+    return config.Files(store="s3://bucket", options={**s3.options, "endpoint": "http://127.0.0.1:1"})
+
+
+def nowhere(s3: S3) -> config.Files:
+    return config.Files(store="s3://no-such-bucket", options=s3.options)
+
+
+@pytest.mark.parametrize("settings", [away, nowhere])
+async def test_a_store_that_cannot_be_used(tmp_path: Path, s3: S3, settings: Callable[[S3], config.Files]) -> None:
+    files = Files(tmp_path, settings(s3))
+    for size in (1, 2 * PART):
+        with pytest.raises(Fault) as caught:
+            await files.save(blob(bytes(size)), "image/png")
+        assert (caught.value.kind, caught.value.code) == ("overloaded", "storage_unavailable")
+        assert "127.0.0.1" not in caught.value.message
+    with pytest.raises(Fault) as caught:
+        await files.sweep(60)
+    assert caught.value.code == "storage_unavailable"
+    files.close()
+
+
+async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "2027-01-15").write_bytes(b"a file where a folder should be")
+    files = Files(tmp_path, now=lambda: NOON)
+    with pytest.raises(Fault) as caught:
+        await files.save(blob(b"x"), "image/png")
+    assert caught.value.code == "storage_unavailable"
+    files.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (config.Files(store="ftp://x"), "files.store: expected s3://"),
+        (config.Files(store="s3://bucket", options={"acces_key": "x"}), "'acces_key' is not valid"),
+        (config.Files(store="az://container"), "Account must be specified"),
+    ],
+)
+def test_a_store_that_cannot_be_one(tmp_path: Path, settings: config.Files, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        Files(tmp_path, settings)
+    assert "\n" not in str(caught.value)
 
 
 # --- the secret and what it signs
@@ -251,167 +463,7 @@ def test_another_installations_link_does_not(files: Files, clock: Clock, tmp_pat
     other = Files(tmp_path / "other", now=clock)
     with pytest.raises(Fault, match="signature"):
         files.verify("a.png", *query(other, "a.png", int(NOON) + 60))
-    shared = Files(tmp_path / "third", (tmp_path / "secret").read_bytes(), clock)
+    shared = Files(tmp_path / "third", key=(tmp_path / "secret").read_bytes(), now=clock)
     assert files.verify("a.png", *query(shared, "a.png", int(NOON) + 60)) == 60
     other.close()
     shared.close()
-
-
-# --- over a socket
-
-
-def as_envelope(_: Request[Any, Any, Any], fault: Fault) -> Response[bytes]:
-    shown = problem(fault)
-    return Response(shown.body, status_code=shown.status, media_type="application/json")
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Litestar, str]]:
-    """The route behind a real socket, and its address."""
-    app = Litestar([outputs.output], exception_handlers={Fault: as_envelope}, logging_config=None)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    yield app, f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-async def client(files: Files, served: tuple[Litestar, str]) -> AsyncIterator[httpx.AsyncClient]:
-    app, address = served
-    app.state.files = files
-    async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
-        yield client
-
-
-RAW = secrets.token_bytes(3 * CHUNK + 17)
-
-
-async def link(files: Files, raw: bytes = RAW, type: str = "image/png", seconds: int = 600) -> str:
-    id = await files.save(blob(raw), type)
-    return f"/v1/outputs/{id}?{files.sign(id, int(NOON) + seconds)}"
-
-
-async def test_the_whole_file(files: Files, client: httpx.AsyncClient) -> None:
-    url = await link(files)
-    id = url.split("/")[-1].split("?")[0]
-    answer = await client.get(url)
-    assert answer.status_code == 200
-    assert answer.content == RAW
-    told = dict(answer.headers)
-    assert {name: told[name] for name in told if name not in {"date", "server", "last-modified"}} == {
-        "content-type": "image/png",
-        "content-length": str(len(RAW)),
-        "etag": f'"{id}"',
-        "accept-ranges": "bytes",
-        "cache-control": "private, max-age=600",
-        "content-disposition": f'inline; filename="{id}"',
-        "x-content-type-options": "nosniff",
-    }
-    head = await client.head(url, headers={"range": "bytes=0-1"})
-    assert (head.status_code, head.content) == (200, b"")
-    assert {**head.headers, "date": ""} == {**told, "date": ""}
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "stop"),
-    [
-        ("bytes=0-0", 0, 1), ("bytes=0-", 0, None), ("bytes=5-9", 5, 10), ("Bytes=1-2", 1, 3),
-        ("bytes=-1", -1, None), ("bytes=-99999999", 0, None), ("bytes=10-99999999", 10, None),
-        (f"bytes={CHUNK - 1}-{CHUNK}", CHUNK - 1, CHUNK + 1),
-    ],
-)  # fmt: skip
-async def test_one_range(files: Files, client: httpx.AsyncClient, asked: str, start: int, stop: int | None) -> None:
-    answer = await client.get(await link(files), headers={"range": asked})
-    wanted = RAW[start:stop]
-    assert answer.status_code == 206
-    assert answer.content == wanted
-    first = range(len(RAW))[start:stop].start
-    assert answer.headers["content-range"] == f"bytes {first}-{first + len(wanted) - 1}/{len(RAW)}"
-
-
-@pytest.mark.parametrize("asked", [f"bytes={len(RAW)}-", "bytes=99999999-999999999", "bytes=-0"])
-async def test_a_range_behind_the_end(files: Files, client: httpx.AsyncClient, asked: str) -> None:
-    answer = await client.get(await link(files), headers={"range": asked})
-    assert (answer.status_code, answer.content) == (416, b"")
-    assert answer.headers["content-range"] == f"bytes */{len(RAW)}"
-
-
-@pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "bytes=9-5", "bytes=-", "lines=1-2", "bytes", "bytes=a-b"])
-async def test_what_is_no_single_range_gets_the_whole(files: Files, client: httpx.AsyncClient, asked: str) -> None:
-    answer = await client.get(await link(files), headers={"range": asked})
-    assert (answer.status_code, len(answer.content)) == (200, len(RAW))
-
-
-async def test_a_client_that_has_it_already(files: Files, client: httpx.AsyncClient) -> None:
-    url = await link(files)
-    known = await client.get(url)
-    tag, date = known.headers["etag"], known.headers["last-modified"]
-    later, sooner = (formatdate(NOON + days * DAY, usegmt=True) for days in (3650, -36500 // 2))
-    for headers, status in (
-        ({"if-none-match": tag}, 304),
-        ({"if-none-match": f'"x", W/{tag}'}, 304),
-        ({"if-none-match": "*"}, 304),
-        ({"if-none-match": '"x"'}, 200),
-        ({"if-none-match": '"x"', "if-modified-since": date}, 200),
-        ({"if-modified-since": date}, 304),
-        ({"if-modified-since": later}, 304),
-        ({"if-modified-since": sooner}, 200),
-        ({"if-modified-since": "yesterday"}, 200),
-        ({"if-none-match": tag, "range": "bytes=0-1"}, 304),
-        ({"if-range": tag, "range": "bytes=0-1"}, 206),
-        ({"if-range": date, "range": "bytes=0-1"}, 206),
-        ({"if-range": f"W/{tag}", "range": "bytes=0-1"}, 200),
-        ({"if-range": later, "range": "bytes=0-1"}, 200),
-    ):
-        answer = await client.get(url, headers=headers)
-        assert answer.status_code == status, headers
-        assert answer.headers["etag"] == tag
-        assert (answer.content == b"") == (status == 304)
-
-
-async def test_a_drawing_runs_no_script(files: Files, client: httpx.AsyncClient) -> None:
-    answer = await client.get(await link(files, b"<svg/>", "image/svg+xml"))
-    assert answer.headers["content-type"] == "image/svg+xml"
-    assert answer.headers["content-security-policy"].endswith("sandbox")
-
-
-async def test_links_that_do_not_open(files: Files, client: httpx.AsyncClient, clock: Clock) -> None:
-    url = await link(files, seconds=5)
-    bare = url.partition("?")[0]
-    for wrong in (bare, bare + "?expires=9999999999", url + "x", url.replace("expires=1", "expires=2")):
-        for answer in (await client.get(wrong), await client.head(wrong)):
-            assert answer.status_code == 403
-        assert (await client.get(wrong)).json()["error"]["code"] == "invalid_signature"
-    clock.now += 6
-    assert (await client.get(url)).json()["error"]["code"] == "link_expired"
-
-
-async def test_a_good_link_to_what_was_deleted(files: Files, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    url = await link(files)
-    kept(tmp_path)[0].unlink()
-    answer = await client.get(url)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "output_not_found")
-
-
-async def test_many_readers_at_once(files: Files, client: httpx.AsyncClient) -> None:
-    url = await link(files)
-    answers = await asyncio.gather(*(client.get(url) for _ in range(12)))
-    assert all(answer.content == RAW for answer in answers)
-
-
-async def test_a_client_that_hangs_up(files: Files, client: httpx.AsyncClient) -> None:
-    url = await link(files, bytes(64 * CHUNK))
-    async with client.stream("GET", url) as answer:
-        async for _ in answer.aiter_raw():
-            break
-    assert (await client.get(await link(files))).content == RAW
-
-
-@given(st.text(max_size=40), st.integers(0, 10**6))
-def test_any_range_header_is_read(header: str, size: int) -> None:
-    for asked in (header, f"bytes={header}"):
-        found = outputs.span(asked, size)
-        assert found is None or 0 <= found.start <= found.stop <= size

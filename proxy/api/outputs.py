@@ -1,24 +1,42 @@
-"""GET and HEAD /v1/outputs/{id}: a made file, opened by the signature in its link. No key needed."""
+"""GET and HEAD /v1/outputs/{id}: a made file or its thumbnail, opened by the signature in its link. No key needed."""
 
 from __future__ import annotations
 
-import re
-from email.utils import formatdate, parsedate_to_datetime
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any, Protocol
 
 from litestar import HttpMethod, Request, Response, route
 from litestar.datastructures import State
 from litestar.params import FromPath, QueryParameter
-from litestar.response import Stream
 
-from proxy.state.files import Files, Stored
+from proxy import invalid
+from proxy.api.serving import Served, answer
+from proxy.pixels import Pixels
+from proxy.state.files import SIDES, Files, Stored
+from proxy.thumbnail import thumbnail as reduced
+from translators.base import Blob, Fault
 
 Expires = Annotated[
     str | None, QueryParameter(description="When the link ends, in seconds since 1970. As it was given.")
 ]
 Signature = Annotated[str | None, QueryParameter(description="What makes the link valid. As it was given.")]
+Thumbnail = Annotated[
+    str | None,
+    QueryParameter(description="256, 512 or 1024: a WebP instead, whose longest edge has at most so many pixels."),
+]
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+THUMBNAIL_BYTES = 64 << 20  # of a file of which one is made
+WEEK = 604_800  # seconds; no store signs for longer
+SPARE = 60  # seconds for which a redirect works longer than a client keeps it
+
+
+class Parts(Protocol):
+    """What is needed of a server."""
+
+    files: Files
+    pixels: Pixels
 
 
 @route(
@@ -30,88 +48,67 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
     media_type="*/*",  # what the file is; the documentation would say JSON
 )
 async def output(
-    request: Request[Any, Any, State], id: FromPath[str], expires: Expires = None, signature: Signature = None
+    request: Request[Any, Any, State],
+    id: FromPath[str],
+    expires: Expires = None,
+    signature: Signature = None,
+    thumbnail: Thumbnail = None,
 ) -> Response[Any]:
     """The file's bytes, whole or one range of them."""
-    files = files_of(request)
-    left = files.verify(id, expires, signature)
-    return answer(request, files, await files.open(id), left)
+    parts: Parts = request.app.state.gateway
+    left = parts.files.verify(id, expires, signature)
+    stored = await parts.files.open(id)
+    if thumbnail is not None and stored.type != "image/svg+xml":  # a drawing is of any size
+        return await small(request, parts, stored, side_of(thumbnail), left)
+    if thumbnail is None and request.method == "GET":  # the store's own links open to GET alone
+        lasts = min(left + SPARE, WEEK)
+        if url := await parts.files.presigned(id, lasts):
+            headers = {"location": url, "cache-control": f"private, max-age={lasts - SPARE}"}
+            return Response(b"", status_code=307, headers=headers)
+    served = Served(
+        tag=id, type=stored.type, size=stored.size, modified=stored.modified, name=id, max_age=left
+    )  # fmt: skip
+    return answer(request, served, partial(parts.files.read, id))
 
 
-def files_of(request: Request[Any, Any, State]) -> Files:
-    """The store of this server."""
-    files: Files = request.app.state.files
-    return files
+def side_of(text: str) -> int:
+    """The longest edge that is asked for. Raises `Fault("invalid")`."""
+    sides = [str(side) for side in SIDES]
+    if text not in sides:
+        raise invalid.unsupported_value("thumbnail", text, sides)
+    return int(text)
 
 
-def answer(request: Request[Any, Any, State], files: Files, stored: Stored, max_age: int) -> Response[Any]:
-    """`stored` as this request wants it: whole, one range, its headers alone, or told that it has not changed."""
-    headers = described(stored, max_age)
-    if unchanged(request, stored):
-        return Response(b"", status_code=304, headers=headers)
-    headers |= {"content-type": stored.type, "content-length": str(stored.size)}
-    if request.method == "HEAD":  # a range is GET's alone
-        return Response(b"", headers=headers)
-    part = span(request.headers.get("range", ""), stored.size) if range_counts(request, stored) else None
-    if part is None:
-        return Stream(files.read(stored.id), headers=headers)
-    headers["content-length"] = str(len(part))
-    if not part:
-        headers["content-range"] = f"bytes */{stored.size}"
-        return Response(b"", status_code=416, headers=headers)
-    headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
-    return Stream(files.read(stored.id, part.start, part.stop), status_code=206, headers=headers)
+async def small(request: Request[Any, Any, State], parts: Parts, stored: Stored, side: int, left: int) -> Response[Any]:
+    """The thumbnail of `stored`."""
+    picture = await parts.files.thumbnail(stored.id, side) or await made(parts, stored, side)
+
+    async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        yield picture.bytes()[start:stop]
+
+    served = Served(
+        tag=f"{stored.id}.{side}", type="image/webp", size=picture.size, modified=stored.modified,
+        name=f"{stored.id.rpartition('.')[0]}-{side}.webp", max_age=left,
+    )  # fmt: skip
+    return answer(request, served, read)
 
 
-def described(stored: Stored, max_age: int) -> dict[str, str]:
-    """What every answer about it says."""
-    headers = {
-        "etag": etag(stored),
-        "last-modified": formatdate(stored.modified, usegmt=True),
-        "accept-ranges": "bytes",
-        "cache-control": f"private, max-age={max_age}",
-        "content-disposition": f'inline; filename="{stored.id}"',
-        "x-content-type-options": "nosniff",
-    }
-    if stored.type == "image/svg+xml":  # a drawing may hold scripts, and this is our own origin
-        headers["content-security-policy"] = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
-    return headers
-
-
-def etag(stored: Stored) -> str:
-    """Its id: what is under one never changes."""
-    return f'"{stored.id}"'
-
-
-def unchanged(request: Request[Any, Any, State], stored: Stored) -> bool:
-    """Whether the client has it already (RFC 9110, 13.2.2: a tag is asked before a date)."""
-    tags = request.headers.get("if-none-match")
-    if tags is not None:
-        return tags.strip() == "*" or etag(stored) in (tag.strip().removeprefix("W/") for tag in tags.split(","))
+async def made(parts: Parts, stored: Stored, side: int) -> Blob:
+    """A new thumbnail, kept for the next who asks. Raises `Fault("invalid")` where there can be none."""
+    if not stored.type.startswith("image/") or stored.size > THUMBNAIL_BYTES:
+        raise no_thumbnail(f"it is {stored.type} of {stored.size} bytes")
     try:
-        since = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
-    except ValueError:
-        return False
-    return int(stored.modified) <= since.timestamp()
+        picture = await parts.pixels.aside(reduced, parts.files.blob(stored), side, parts.pixels.bound)
+    except Fault as fault:
+        if fault.kind == "overloaded":
+            raise
+        raise no_thumbnail(fault.message) from fault
+    with suppress(Fault):  # a full store is no reason to answer nothing
+        await parts.files.keep_thumbnail(stored.id, side, picture)
+    return picture
 
 
-def range_counts(request: Request[Any, Any, State], stored: Stored) -> bool:
-    """Whether a `Range` is meant for this very file."""
-    only_if = request.headers.get("if-range")
-    return only_if is None or only_if in (etag(stored), formatdate(stored.modified, usegmt=True))
-
-
-def span(header: str, size: int) -> range | None:
-    """The bytes that a `Range` header asks for; empty where there are none such; `None`: all of it.
-
-    Several ranges, and what cannot be read, count as none asked for: RFC 9110 allows the whole then.
-    """
-    found = _RANGE.fullmatch(header.strip())
-    if found is None or found[0].endswith("=-"):
-        return None
-    if not found[1]:  # the last so many
-        return range(max(0, size - int(found[2])), size)
-    start, stop = int(found[1]), int(found[2]) + 1 if found[2] else size
-    if found[2] and stop <= start:
-        return None
-    return range(min(start, size), min(stop, size))
+def no_thumbnail(why: str) -> Fault:
+    """The fault of a file that cannot be shown small."""
+    text = f"There is no thumbnail of this file: {why}."
+    return Fault("invalid", text, code="thumbnail_unavailable", param="thumbnail")

@@ -1,12 +1,11 @@
 """Made pictures: kept in a folder per day, found by an id that cannot be guessed, read through signed links.
 
-`save`, `open`, `read` and `sweep` are all that the rest knows, so that an object store can stand behind them.
+The day stands in the id, so that a file is found without an index, and what is old without looking at the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hmac
 import os
 import re
@@ -14,20 +13,17 @@ import secrets
 import tempfile
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
+from proxy import config
+from proxy.state.store import Store
 from translators.base import Blob, Fault
-
-CHUNK = 256 * 1024
-DAY = 86_400
 
 EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/svg+xml": "svg",
@@ -37,12 +33,12 @@ EXTENSIONS = {
     "application/octet-stream": "bin",
 }  # fmt: skip
 TYPES = {extension: type for type, extension in EXTENSIONS.items()}
+DEFAULTS = config.Files()
+SIDES = (256, 512, 1024)
+"""Longest edges of thumbnails, in pixels."""
 
 _ID = re.compile(r"(\d{4})(\d\d)(\d\d)-[\w-]{22}\.([a-z0-9]{2,4})", re.ASCII)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-P = ParamSpec("P")
-T = TypeVar("T")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -55,42 +51,73 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Files:
-    """The store in a local folder. Its disk is touched in its own threads only."""
+    """The made files of one installation. Everything that is awaited raises as `Store` does, too."""
 
-    def __init__(self, data: Path, key: bytes | None = None, now: Callable[[], float] = time.time) -> None:
-        """Keep in `data/files`. `key` is `data/secret` where none is given."""
-        self._folder = data / "files"
+    def __init__(
+        self, data: Path, settings: config.Files = DEFAULTS, key: bytes | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """Keep in `data/files`, or where `settings.store` says. `key` is `data/secret` where none is given.
+
+        Raises `ConfigError` where the store cannot be opened.
+        """
+        self.store = Store(settings.store or data / "files", settings.options)
+        self.backend = self.store.backend
+        self._presign = settings.presign
         self._key = hmac.digest(key or secret(data), b"outputs", "sha256")  # the secret serves others too
         self._now = now
-        self._pool = ThreadPoolExecutor(4, "files")
 
     async def save(self, blob: Blob, type: str) -> str:
         """Keep it; its new id. On any failure nothing of it stays."""
-        return await self._run(self._save, blob, type)
+        day = datetime.fromtimestamp(self._now(), UTC).strftime("%Y%m%d")
+        id = f"{day}-{secrets.token_urlsafe(16)}.{EXTENSIONS.get(type, 'bin')}"
+        await self.store.put(path_of(id), blob, type, id)
+        return id
 
     async def open(self, id: str) -> Stored:
         """What is kept under `id`. Raises `Fault("missing")`."""
-        path = self._path(id)
+        path = path_of(id)
         try:
-            found = await self._run(path.stat)
+            found = await self.store.head(path)
         except FileNotFoundError as error:
             raise _missing(id) from error
-        return Stored(id, TYPES.get(path.suffix[1:], "application/octet-stream"), found.st_size, found.st_mtime)
+        type = TYPES.get(path.rpartition(".")[2], "application/octet-stream")
+        return Stored(id, type, found.size, found.modified)
 
     async def read(self, id: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Its bytes from `start` to before `stop`, in pieces of 256 kB."""
-        file = await self._run(self._path(id).open, "rb")
-        try:
-            await self._run(file.seek, start)
-            while piece := await self._run(file.read, CHUNK if stop is None else min(CHUNK, stop - start)):
-                yield piece
-                start += len(piece)
-        finally:
-            file.close()
+        """Its bytes from `start` to before `stop`, a piece at a time."""
+        end = (await self.open(id)).size if stop is None else stop
+        async for piece in self.store.read(path_of(id), start, end):
+            yield piece
+
+    async def fetched(self, stored: Stored) -> Blob:
+        """All of it, to be walked anywhere: in memory up to 8 MB, beyond that on the local disk."""
+        return await self.store.fetched(path_of(stored.id), stored.size)
 
     def blob(self, stored: Stored) -> Blob:
-        """It as a blob whose chunks come from the disk: to be walked in a thread."""
-        return Blob(_Chunks(self._path(stored.id)), stored.size)
+        """It as a blob that is read while it is walked: in a thread, as the store may be far away."""
+        return self.store.blob(path_of(stored.id), stored.size)
+
+    async def thumbnail(self, id: str, side: int) -> Blob | None:
+        """The thumbnail that was kept beside it, if one was."""
+        path = thumbnail_path(id, side)
+        try:
+            return await self.store.fetched(path, (await self.store.head(path)).size)
+        except FileNotFoundError:
+            return None
+
+    async def keep_thumbnail(self, id: str, side: int, blob: Blob) -> None:
+        """Keep it beside the file that it is of; it goes with that."""
+        await self.store.put(thumbnail_path(id, side), blob, "image/webp", f"{id}.{side}.webp")
+
+    async def delete(self, ids: Iterable[str]) -> None:
+        """Delete what is there of them, and their thumbnails."""
+        known = [id for id in ids if _ID.fullmatch(id)]
+        await self.store.delete([path for id in known for path in (path_of(id), *_thumbnails(id))])
+
+    async def presigned(self, id: str, seconds: int) -> str | None:
+        """The store's own link to it, good for so long; `None` where the configuration wants none."""
+        return await self.store.presigned(path_of(id), seconds) if self._presign else None
 
     def sign(self, id: str, expires: int) -> str:
         """The query of a link that opens `id` until `expires`, in seconds since 1970."""
@@ -107,76 +134,50 @@ class Files:
             raise Fault("permission", "This link has expired; ask for a new one.", code="link_expired", param="expires")
         return left
 
-    async def sweep(self, retention: float | None) -> int:
-        """Delete what is older than `retention` seconds (`None`: for ever kept); how many files that were."""
-        return 0 if retention is None else await self._run(self._sweep, retention)
+    async def sweep(self, retention: float | None, pause: float = 0.0) -> int:
+        """Delete what is older than `retention` seconds (`None`: for ever kept); how many files that were.
+
+        `pause`: seconds between two batches.
+        """
+        if retention is None:
+            return 0
+        limit = self._now() - retention
+        last = datetime.fromtimestamp(limit, UTC).strftime("%Y-%m-%d")
+        gone = 0
+        for day in await self.store.folders():
+            if not _DAY.fullmatch(day) or day > last:
+                continue
+            async for batch in self.store.listed(day):
+                old = [each.path for each in batch if each.modified < limit]
+                await self.store.delete(old)
+                gone += len(old)
+                await asyncio.sleep(pause)
+        return gone
 
     def close(self) -> None:
         """Let what is being written end."""
-        self._pool.shutdown(wait=True)
-
-    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
-
-    def _path(self, id: str) -> Path:
-        found = _ID.fullmatch(id)
-        if found is None:
-            raise _missing(id)
-        return self._folder / f"{found[1]}-{found[2]}-{found[3]}" / id
+        self.store.close()
 
     def _signature(self, id: str, expires: str) -> str:
         digest = hmac.digest(self._key, f"{id}\n{expires}".encode("utf-8", "replace"), "sha256")
         return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
-    def _save(self, blob: Blob, type: str) -> str:
-        # the day stands in the id, so that the file is found without an index
-        day = datetime.fromtimestamp(self._now(), UTC).strftime("%Y%m%d")
-        id = f"{day}-{secrets.token_urlsafe(16)}.{EXTENSIONS.get(type, 'bin')}"
-        path = self._path(id)
-        draft = path.with_name(f".{id}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("xb", buffering=CHUNK) as file:
-                for piece in blob.decoded():
-                    file.write(piece)
-            draft.replace(path)
-        except BaseException as error:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise _storage_fault(error) or error from error
-        return id
 
-    def _sweep(self, retention: float) -> int:
-        limit = self._now() - retention
-        last, empty = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d") for at in (limit, limit - DAY))
-        gone = 0
-        for folder in sorted(self._folder.glob("????-??-??")):
-            if folder.name > last:
-                break
-            paths: list[Path] = []
-            with suppress(FileNotFoundError):  # another process sweeps too
-                paths = list(folder.iterdir())
-            for path in paths:
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < limit:
-                        path.unlink()
-                        gone += 1
-            if folder.name < empty:  # not a folder in which something may be about to be written
-                with suppress(OSError):
-                    folder.rmdir()
-        return gone
+def path_of(id: str) -> str:
+    """Where a made file is. Raises `Fault("missing")` for what is no id."""
+    found = _ID.fullmatch(id)
+    if found is None:
+        raise _missing(id)
+    return f"{found[1]}-{found[2]}-{found[3]}/{id}"
 
 
-class _Chunks:
-    """A file's bytes, as often as they are walked."""
+def thumbnail_path(id: str, side: int) -> str:
+    """Where its thumbnail is."""
+    return f"{path_of(id)}.{side}.webp"
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            while piece := file.read(CHUNK):
-                yield piece
+def _thumbnails(id: str) -> Iterable[str]:
+    return (thumbnail_path(id, side) for side in SIDES)
 
 
 def secret(data: Path) -> bytes:
@@ -203,11 +204,3 @@ def secret(data: Path) -> bytes:
 
 def _missing(id: str) -> Fault:
     return Fault("missing", f"There is no output '{id[:80]}'. It may have been deleted.", code="output_not_found")
-
-
-def _storage_fault(error: BaseException) -> Fault | None:
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return Fault("overloaded", "The server's storage is full; the output could not be kept.", code="storage_full")
-    if isinstance(error, ValueError):
-        return Fault("upstream", f"The provider's output cannot be decoded: {error}.", code="unreadable")
-    return None
