@@ -254,6 +254,31 @@ async def test_what_waits_is_written_at_the_end(database: Database, tmp_path: Pa
     assert {row.id for row in await database.read(rows(tables.task))} == {each.id for each in begun}
 
 
+async def test_an_end_that_comes_after_all_is_in_the_journal(database: Database, tmp_path: Path) -> None:
+    async with writing(database, tmp_path) as ledger:
+        pass
+    made = ended(task())
+    await ledger.end(made)
+    with pytest.raises(Fault, match="cannot be reached"):
+        await ledger.reserve(reservation(task()))
+    assert await entries(database) == set()
+    async with writing(database, tmp_path) as ledger:
+        assert await ledger.replay() == 1
+    assert await entries(database) == {made.task.id}
+
+
+async def test_what_is_taken_back_or_lost_is_so(ledger: Ledger) -> None:
+    gone, left = task(claim="a"), task(claim="b")
+    assert await ledger.claim(gone)
+    assert await ledger.claim(left)
+    ledger.withdraw(gone.id)
+    assert await ledger.claim(again := task(claim="a"))
+    ledger.lost(left.id)
+    await ledger.end(ended(left))
+    found = {row.id: row.lost for row in await ledger.database.read(rows(tables.task))}
+    assert found == {left.id: True, again.id: False}
+
+
 async def test_nothing_is_lost_while_the_server_is_away(postgres_server: PostgresServer, tmp_path: Path) -> None:
     database = Database(postgres_server.url)
     database.now(tables.metadata.create_all)
@@ -319,7 +344,7 @@ async def test_an_end_does_not_wait_for_a_server_that_hangs(
             with pytest.raises(Fault):
                 await ledger.reserve(reservation(task()))
             await asyncio.gather(*map(ledger.end, waits))
-        assert sum(len(endings) for _, endings in journal.kept(tmp_path / "journal")) == 3
+        assert sum(map(len, journal.some(tmp_path / "journal", 10).values())) == 3
         postgres_server.resume()
         await until_up(database)
         await ledger.replay()

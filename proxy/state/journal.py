@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,16 +35,25 @@ def keep(folder: Path, endings: Sequence[Ending]) -> None:
         os.close(handle)
 
 
-def kept(folder: Path) -> Iterator[tuple[Path, list[Ending]]]:
-    """What there is, the oldest first. Other processes may keep theirs here too, and forget ours."""
+def some(folder: Path, most: int) -> dict[Path, list[Ending]]:
+    """The oldest files, until they hold `most` ends. Other processes may keep theirs here too, and forget ours."""
+    found: dict[Path, list[Ending]] = {}
+    count = 0
     for path in sorted(folder.glob("*.json")):
+        if count >= most:
+            break
         with suppress(FileNotFoundError):
             try:
-                endings = msgspec.json.decode(path.read_bytes(), type=list[Ending])
+                found[path] = msgspec.json.decode(path.read_bytes(), type=list[Ending])
+                count += len(found[path])
             except msgspec.MsgspecError:
                 lay_aside(path)
-            else:
-                yield path, endings
+    return found
+
+
+def forget(path: Path) -> None:
+    """Its ends are in the database."""
+    path.unlink(missing_ok=True)
 
 
 def lay_aside(path: Path) -> None:

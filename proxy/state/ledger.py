@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from proxy.logs import log, warn
+from proxy.logs import log, say
 from proxy.state import budgets, journal, records
 from proxy.state.budgets import Decision, Reservation, Short
 from proxy.state.database import Database, unavailable
@@ -99,7 +98,7 @@ class Ledger:
 
     def __init__(self, database: Database, data: Path) -> None:
         self.database = database
-        self.journalled = True  # there may be something in the journal
+        self.behind = True  # something may wait for `replay`
         self._folder = data / "journal"
         self._unkept: list[Ending] = []  # which the disk did not take either
         self._waiting = Work()
@@ -122,11 +121,10 @@ class Ledger:
         self._wake.set()
         if self._writer is not None:
             await self._writer
-            self._writer = None
 
     def check(self) -> None:
         """Raises `Fault("overloaded")` where the database is away: nothing is made then that must be written down."""
-        if not self.database.up:
+        if not self.database.up or self._writer is None:
             raise unavailable()
 
     def begin(self, task: Task) -> None:
@@ -175,16 +173,19 @@ class Ledger:
 
     async def replay(self) -> int:
         """Write what the journal holds; how many ends that were. To be called when the database is back, or opened."""
-        unkept, self._unkept, self.journalled = self._unkept, [], False
+        unkept, self._unkept, self.behind = self._unkept, [], False
         self._wake.set()  # what was begun meanwhile
         await self._all_ended(unkept)
         count = len(unkept)
-        for path, endings in await asyncio.to_thread(lambda: list(journal.kept(self._folder))):
-            # Where the database is gone again, they get into a new file before the old one is deleted.
-            settle = Path.unlink if await self._all_ended(endings) else journal.lay_aside
-            with suppress(FileNotFoundError):
-                await asyncio.to_thread(settle, path)
-            count += len(endings)
+        while files := await asyncio.to_thread(journal.some, self._folder, MOST):
+            written = await asyncio.gather(*map(self._all_ended, files.values()))
+            for path, whole in zip(files, written, strict=True):
+                await asyncio.to_thread(journal.forget if whole else journal.lay_aside, path)
+            count += sum(map(len, files.values()))
+            if self.behind:  # the database is gone again: they have got into new files
+                break
+        if count:
+            say("ends of tasks were written from the journal", count=count)
         return count
 
     async def _all_ended(self, endings: Sequence[Ending]) -> bool:
@@ -209,6 +210,7 @@ class Ledger:
             except Exception as error:  # nobody may wait for ever
                 log.error("unforeseen error of the ledger", exc_info=error)
                 _refuse(work, error)
+        self._writer = None  # at once: nobody may wait for it from now on
 
     def _idle(self) -> bool:
         """Whether there is nothing to do now: what nobody waits for stays where it is while the database is away."""
@@ -219,6 +221,7 @@ class Ledger:
 
     async def _commit(self, work: Work) -> None:
         try:
+            self.check()  # no end waits for a try that others make
             answers = await self.database.write(partial(records.write, work.batch))
         except Fault as fault:
             await self._postpone(work, fault)
@@ -259,7 +262,7 @@ class Ledger:
 
     async def _postpone(self, work: Work, fault: Fault) -> None:
         """The database is away, or it is not known what has become of the transaction."""
-        waiting = self._waiting
+        waiting, self.behind = self._waiting, True
         if not self._stopping:  # else another process does what is left
             waiting.begun[:0] = work.begun[: WAITING - len(waiting.begun)]
             waiting.unclaimed += [*work.unclaimed, *(each.wish.id for each in work.claims)]
@@ -273,8 +276,7 @@ class Ledger:
 
     async def _keep(self, endings: list[Ending]) -> None:
         """Put them into the journal."""
-        self.journalled = True
-        warn("the database is away: ends of tasks go to the journal", tasks=[each.task.id for each in endings])
+        self.behind = True
         try:
             await asyncio.to_thread(journal.keep, self._folder, endings)
         except OSError as error:  # what is paid for is answered all the same

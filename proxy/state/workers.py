@@ -82,7 +82,7 @@ class Workers:
         """Join the others, and write what an earlier process left in the journal. Raises as `Database.write` does."""
         _HERE.add(self.id)
         await self._beat()
-        if self._ledger.journalled:
+        if self._ledger.behind:
             await self._ledger.replay()
         self._beating = asyncio.create_task(self._go_on())
 
@@ -103,7 +103,7 @@ class Workers:
             try:
                 if not self._database.up or time.monotonic() >= self._next_beat:
                     await self._beat()
-                if self._database.up and self._ledger.journalled:
+                if self._database.up and self._ledger.behind:
                     await self._ledger.replay()
             except Fault:
                 self._seen.clear()  # the others could not say anything either
