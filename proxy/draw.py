@@ -21,7 +21,7 @@ from proxy.logs import log, warn
 from proxy.metrics import tier
 from proxy.plan import Note, Plan, check_possible, plans
 from proxy.prices import cost, dollars, micros
-from proxy.route import Made, make, ordered
+from proxy.route import Made, added, charged, make, ordered
 from translators.base import Fault, Job, Media, Output, Partial
 
 READABLE = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif", "image/tiff")
@@ -197,10 +197,23 @@ async def finished(
         each = await asyncio.gather(*map(kept, made.outputs))
     faults = tuple(one for one in each if isinstance(one, Fault))
     done = [one for one in each if not isinstance(one, Fault)]
+    job, target = made.plan.jobs[0], made.plan.target
     if not done:
-        raise faults[0]
+        fault = faults[0]
+        fault.usage, fault.lost = made.usage, len(faults)
+        fault.cost_usd = added(made.wasted_usd, charged(fault, job, target, gateway.metrics)) or None
+        raise fault
+    wasted = made.wasted_usd
+    if made.usage.cost_usd is None:  # else they are in the price of the others
+        for fault in faults:
+            fault.lost = 1
+            wasted = added(wasted, charged(fault, job, target, gateway.metrics))
     notes = dict.fromkeys(note for _, noted in done for note in noted)  # the same for each of `n`: said once
-    return replace(made, faults=made.faults + faults), tuple(picture for picture, _ in done), tuple(notes)
+    return (
+        replace(made, faults=made.faults + faults, wasted_usd=wasted),
+        tuple(picture for picture, _ in done),
+        tuple(notes),
+    )
 
 
 async def finish(
@@ -218,8 +231,10 @@ async def finish(
                 blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
             shape = pixels.measure(blob)
         except Exception as error:  # whatever it is: the picture is paid for
+            if not isinstance(error, Fault):
+                log.error("a made picture is answered as it came", exc_info=error)
             blob, got = output.blob, shape.type.removeprefix("image/")
-            notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({why(error)})"),)
+            notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({word(error)})"),)
     linked = wish.respond == "url"
     picture = replace(picture, blob=blob, shape=shape, size=blob.length)
     if not (linked or keep):
@@ -228,22 +243,19 @@ async def finish(
         with gateway.timed(plan.target.upstream, "store"):
             stored = await gateway.store(blob, shape.type)
     except Exception as error:
+        log.error("a made picture is answered, but not kept", exc_info=error)
+        gateway.metrics.count("store_failures_total", gateway.files.backend)
         if linked:
-            notes += (Note("response_format", "noted", f"response_format url -> b64_json ({why(error)})"),)
-        else:
-            log.error("a made picture is answered, but not kept", exc_info=error)
+            notes += (Note("response_format", "noted", f"response_format url -> b64_json ({word(error)})"),)
         return picture, notes
     if linked:
         picture = replace(picture, blob=None, url=address + gateway.link(stored))
     return replace(picture, stored=stored), notes
 
 
-def why(error: Exception) -> str:
-    """In a word, for a note. What is no fault is ours, and goes to the log whole."""
-    if isinstance(error, Fault):
-        return error.code or error.kind
-    log.error("a made picture is answered as it came", exc_info=error)
-    return "internal_error"
+def word(error: Exception) -> str:
+    """What went wrong, for a note. What is no fault is ours, and the log has it whole."""
+    return error.code or error.kind if isinstance(error, Fault) else "internal_error"
 
 
 def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: tuple[Note, ...], ask: Ask) -> Result:
@@ -251,10 +263,8 @@ def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: t
     target, metrics = made.plan.target, gateway.metrics
     op, names = made.plan.jobs[0].op, (target.upstream.name, target.model)
     sizes = [(each.shape.width, each.shape.height) if each.shape else (0, 0) for each in pictures]
-    inputs = [(media.width, media.height) for job in made.plan.jobs for media in job.images]
-    usd = cost(
-        target.caps.prices, op, sizes, made.quality or made.plan.jobs[0].quality, made.usage, inputs
-    )  # fmt: skip
+    quality = made.quality or made.plan.jobs[0].quality
+    usd = cost(target.caps.prices, op, sizes, quality, made.usage, made.images_in, calls=made.calls)
     usd = dollars(micros(usd))  # header, metric and ledger say the same
     if usd is None:
         metrics.count("unpriced_jobs_total", *names)

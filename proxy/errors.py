@@ -89,13 +89,13 @@ def problem(fault: Fault) -> Problem:
     status = STATUS_OF_CODE.get(code or "", status)
     if fault.kind == "missing" and code == "invalid_value":
         kind = "image_generation_user_error"  # OpenAI's type for a model that does not exist
-    headers = {}
+    headers = dict(fault.headers)
     if fault.retry_after is not None and status in {429, 503}:
         headers["retry-after"] = str(max(1, math.ceil(fault.retry_after)))
         headers["retry-after-ms"] = str(math.ceil(fault.retry_after * 1000))
     if fault.kind in NEVER_AGAIN or status == 409 or uncertain(fault):
         headers["x-should-retry"] = "false"
-    error = {"message": fault.message, "type": kind, "param": fault.param, "code": code}
+    error = {"message": fault.message, "type": fault.type or kind, "param": fault.param, "code": code}
     return Problem(status, msgspec.json.encode({"error": error}), headers)
 
 

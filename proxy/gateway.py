@@ -111,12 +111,12 @@ class Gateway:
     async def start(self) -> None:
         """Bring the database up to date and begin to write; where it is away, keep trying beside the requests."""
         self.ledger.start()
-        await self.limits.start()
         try:
             await self._open()
         except Fault as fault:
             warn("the server starts without its database", error=fault.message)
             self.aside(self._opened_later())
+        await self.limits.start()
 
     async def _open(self) -> None:
         await migrated(self.database)

@@ -26,8 +26,8 @@ from proxy.config import Config, ConfigError
 BACKLOG = 2048
 REST_SECONDS = 30.0  # between two looks whether memory can be given back
 RESTART_SECONDS = 1.0  # between the death of a worker and its successor
-PROVEN_SECONDS = 10.0  # a worker that lived so long shows that the server can be started at all
-STARTS = 3  # that may fail before it is shown
+PROVEN_SECONDS = 10.0  # a worker that lived so long shows that the server can be started
+STARTS = 3  # in a row that may fail
 FD = "PICTOR_FD"  # the listening socket that a worker inherits
 PARENT = "PICTOR_PARENT"  # the process that started it
 
@@ -173,6 +173,7 @@ class Server(uvicorn.Server):
         running = self.gateway.works.running  # also those whose clients have left
         while (self.server_state.tasks or running) and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event
             await asyncio.sleep(0.1)
+        await self.gateway.works.rest(0)  # whoever still waits is told
         self.config.timeout_graceful_shutdown = max(1, int(end - time.monotonic()))
         await super().shutdown(sockets)
 
@@ -195,10 +196,14 @@ def parent(config: Config, listening: socket.socket) -> int:
     }  # fmt: skip
     stopping = False
 
+    born: dict[int, float] = {}  # process id -> when it was started
+
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603  # our own command line again
+        process = subprocess.Popen(  # noqa: S603  # our own command line again
             [sys.executable, "-m", "proxy", *sys.argv[1:]], env=env, pass_fds=[listening.fileno()]
         )
+        born[process.pid] = time.monotonic()
+        return process
 
     workers = [start() for _ in range(config.server.workers)]
 
@@ -213,7 +218,7 @@ def parent(config: Config, listening: socket.socket) -> int:
         signal.signal(number, hand_on)
     host, port = listening.getsockname()[:2]
     logs.say(f"Pictor serves on http://{host}:{port} with {len(workers)} workers")
-    failed, began = 0, time.monotonic()
+    failed = 0
     try:
         while workers:
             time.sleep(0.1)
@@ -223,7 +228,7 @@ def parent(config: Config, listening: socket.socket) -> int:
                     workers.pop(i)
                     continue
                 logs.warn("a worker died", pid=process.pid, code=process.returncode)
-                failed += time.monotonic() - began < PROVEN_SECONDS
+                failed = failed + 1 if time.monotonic() - born.pop(process.pid) < PROVEN_SECONDS else 0
                 if failed >= STARTS:
                     logs.warn("workers cannot be started")
                     hand_on(signal.SIGTERM, None)

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -161,7 +162,7 @@ async def test_a_data_url_is_held_once_and_in_pieces(tmp_path: Path) -> None:
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     body = {"model": "demo/painter", "prompt": "x", "images": [{"image_url": url}], "mask": {"image_url": url}}
     gateway = Gateway(load(None, {"PICTOR_DATA": str(tmp_path)}))
-    work = await planned(gateway, from_json("edit", json.dumps(body).encode()), strict=False, address="")
+    work = await planned(gateway, from_json("edit", json.dumps(body).encode()), owner="", strict=False, address="")
     await gateway.aclose()
     assert (work.ask.images, work.ask.mask) == ((), None)
     (job,) = work.plans[0].jobs
@@ -394,18 +395,25 @@ def test_a_redirect_inwards_is_not_followed(upstream: Lab, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["painter", "streamer"])  # the one streams nothing by itself
-def test_a_client_that_leaves_stops_the_upstream_call(server: Server, upstream: Lab, stream: bool, model: str) -> None:
+def test_a_client_that_leaves_is_no_longer_answered(server: Server, upstream: Lab, stream: bool, model: str) -> None:
+    """Its picture is paid for all the same: the call to the provider goes on to its end."""
     calls, gone = len(upstream.made), total(server, "clients_gone_total")
+    ended = total(server, "jobs_total", outcome="ok")
     body = json.dumps({"model": f"lab/{model}", "prompt": "slow", "stream": stream}).encode()
     upstream.gone = 0
     with opened(server) as connection:
         connection.sendall(head("images/generations", "application/json", f"Content-Length: {len(body)}") + body)
         wait(lambda: len(upstream.made) > calls)
-    wait(lambda: upstream.gone == 1)
     wait(lambda: total(server, "clients_gone_total", route="/v1/images/generations") == gone + 1)
     assert total(server, "http_requests_total", route="/v1/images/generations", status="0") == 0
     assert total(server, "http_requests_total", route="/v1/images/generations", status="499") >= 1
-    assert total(server, "jobs_running") == total(server, "http_in_flight", route="/v1/images/generations") == 0
+    assert total(server, "http_in_flight", route="/v1/images/generations") == 0
+    assert total(server, "jobs_running") == 1
+    upstream.go.set()
+    wait(lambda: total(server, "jobs_running") == 0)
+    upstream.go.clear()
+    assert upstream.gone == 0
+    assert total(server, "jobs_total", outcome="ok") == ended + 1
 
 
 @pytest.mark.parametrize("kind", ["application/json", FORM])
@@ -464,10 +472,11 @@ def test_a_picture_that_cannot_be_stored_is_answered(tmp_path: Path) -> None:
     """It is paid for, whatever is wrong with the disk."""
     fake = Lab()
     with running(fake), started(tmp_path, document(tmp_path, fake)) as server:
+        shutil.rmtree(tmp_path / "data" / "files")
         (tmp_path / "data" / "files").write_text("no folder")
         response = generate(server, "x", response_format="url")
         assert response.json()["data"] == [{"b64_json": TEXT}]
-        assert response.headers["x-pictor-adjusted"] == "response_format url -> b64_json (internal_error)"
+        assert response.headers["x-pictor-adjusted"] == "response_format url -> b64_json (storage_unavailable)"
         assert len(fake.made) == 1
         assert [line for line in logged(server) if line["level"] == "error"]
 
