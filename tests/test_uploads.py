@@ -17,7 +17,8 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 from msgspec.structs import replace
-from openai import AsyncOpenAI, NotFoundError
+from openai import AsyncOpenAI, BadRequestError, NotFoundError
+from openai.types import ImagesResponse
 
 from proxy import config
 from proxy.api import files as api
@@ -30,6 +31,7 @@ from proxy.state.files import Files
 from proxy.state.uploads import NOBODY, UNFINISHED, Upload, Uploads, type_of
 from tests.asgi import served
 from tests.pictures import data as picture
+from tests.server import serving as running
 from tests.sockets import serving
 from tests.stores import S3
 from tests.stores import database as database
@@ -555,3 +557,41 @@ async def test_many_expired_ones_go_at_once(database: Database, tmp_path: Path) 
 async def test_a_file_of_no_name(client: AsyncOpenAI) -> None:
     made = await client.files.create(file=io.BytesIO(secrets.token_bytes(10)), purpose="user_data")
     assert made.filename == "upload"
+
+
+# --- on the real server
+
+
+async def test_an_edit_of_uploaded_pictures(tmp_path: Path) -> None:
+    """The picture and its mask are named by their ids; another key's id is as good as none."""
+    keys = [{"name": name, "key": f"{name}-client-key"} for name in ("one", "two")]
+    with running(tmp_path, auth={"keys": keys}, limits={"image_bytes": 100_000}) as server:
+        async with (
+            AsyncOpenAI(base_url=server.base_url, api_key="one-client-key", max_retries=0) as client,
+            AsyncOpenAI(base_url=server.base_url, api_key="two-client-key", max_retries=0) as other,
+        ):
+            image = await client.files.create(file=("red.png", RED), purpose="vision")
+            mask = await client.files.create(file=("mask.png", picture("mask.png")), purpose="vision")
+            large = await client.files.create(file=("large.png", RED + bytes(100_000)), purpose="vision")
+
+            def edit(by: AsyncOpenAI, picture: str, **more: Any) -> Any:
+                body = {"model": "demo/painter", "prompt": "a cat", "images": [{"file_id": picture}], **more}
+                return by.post("/images/edits", body=body, cast_to=ImagesResponse)
+
+            made = await edit(client, image.id)
+            assert made.data[0].b64_json
+            assert (await edit(client, image.id, mask={"file_id": mask.id})).data[0].b64_json
+            for by, named, more, wrong in (
+                (other, image.id, {}, "images[0].file_id"),
+                (client, "file-abc", {}, "images[0].file_id"),
+                (client, large.id, {}, "images[0].file_id"),
+                (client, image.id, {"mask": {"file_id": "file-abc"}}, "mask.file_id"),
+            ):
+                with pytest.raises(BadRequestError) as caught:
+                    await edit(by, named, **more)
+                assert caught.value.param == wrong
+            with pytest.raises(BadRequestError, match="mask image missing alpha channel"):  # it was looked at
+                await edit(client, image.id, mask={"file_id": image.id})
+            await client.files.delete(image.id)
+            with pytest.raises(BadRequestError, match="No such File object"):
+                await edit(client, image.id)
