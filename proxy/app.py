@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -25,7 +24,7 @@ from proxy.api import account, admin, files, health, images, models, outputs, ta
 from proxy.errors import as_fault, problem
 from proxy.gateway import Gateway
 from proxy.logs import request_id, say
-from proxy.state import sweep
+from proxy.state import ids, sweep
 from translators.base import Fault
 
 log = logging.getLogger("pictor")
@@ -116,7 +115,7 @@ class Passage:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.id = f"req_{token_hex(16)}"
+        self.id = f"req_{ids.chance(16)}"
         self.began = time.monotonic()
         self.status = 0
         self.bytes_in = 0
@@ -174,7 +173,7 @@ def create(gateway: Gateway) -> Door:
             render_plugins=[SwaggerRenderPlugin(), RedocRenderPlugin()],
         ),
         request_max_body_size=None,  # the bound is the configuration's, kept while a body is read
-        state=State({"gateway": gateway, "files": gateway.files}),
+        state=State({"gateway": gateway}),
     )  # fmt: skip
     return Door(app, gateway)
 
@@ -185,5 +184,8 @@ async def swept(gateway: Gateway) -> None:
         with suppress(Fault):  # the database is away: the next one comes
             if await sweep.turn(gateway.database):
                 swept = await sweep.sweep(gateway.database, gateway.files, gateway.uploads, gateway.config)
-                say("swept", **msgspec.structs.asdict(swept))
+                gone = msgspec.structs.asdict(swept)
+                for what, count in gone.items():
+                    gateway.metrics.count("swept_total", what, by=count)
+                say("swept", **gone)
         await asyncio.sleep(sweep.SECONDS)

@@ -78,7 +78,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_bytes: Bytes | None = None  # of all made files; beyond it the oldest go
     url_seconds: Seconds = 3600.0  # how long a link to a made file works, at least
     store: str | None = None  # s3://bucket/prefix, gs://…, az://…; None: the folder `files` in `data`
-    options: Mapping[str, str] = {}  # of the store: endpoint, region, access_key_id, secret_access_key …
+    options: Mapping[str, Secret] = {}  # of the store: endpoint, region, access_key_id, secret_access_key …
     presign: bool = False  # links to made files redirect to the store's own; s3, gs and az alone
     upload_bytes: Bytes = 512_000_000  # of one uploaded file
     reference_bytes: Bytes = 25_000_000  # of a file that is uploaded by its address

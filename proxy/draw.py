@@ -151,7 +151,7 @@ async def received(gateway: Gateway, source: Source, owner: str) -> Media:
     if isinstance(source, Link):
         bounds = {"bytes": min(fetching.max_bytes, limits.image_bytes), "seconds": fetching.seconds}
         try:
-            blob = await fetch.client_picture(gateway.pools, source, bounds)
+            blob = await fetch.client_picture(gateway.pools, source, bounds, spooled=True)
         except Fault as fault:
             if isinstance(fault.__cause__, Refused):
                 gateway.metrics.count("fetch_refused_total", "client", "address")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from proxy.engine import Engine
 from proxy.fetch import plain
 from proxy.http import Allowed, Pools
 from proxy.keys import Keys
-from proxy.logs import say, warn
+from proxy.logs import log, say, warn
 from proxy.metrics import SIZE_CLASSES, Metrics, Phase
 from proxy.pixels import Pixels
 from proxy.route import Health
@@ -27,7 +28,7 @@ from proxy.state.files import Files, secret
 from proxy.state.history import History
 from proxy.state.keys import KeyStore
 from proxy.state.ledger import Ledger
-from proxy.state.migrate import migrated
+from proxy.state.migrate import NewerDatabase, migrated
 from proxy.state.uploads import Uploads
 from proxy.state.workers import Workers
 from proxy.works import Works
@@ -35,6 +36,7 @@ from translators.base import Blob, Fault
 
 PARAMS = frozenset(Ask.__struct_fields__) | {"image"}  # what a metric may name
 OUTPUT_BYTES = 256 << 20  # of one made picture that is downloaded
+GAUGE_SECONDS = 5.0  # between two looks for what metrics show of the process
 REST_SECONDS = 2.0  # that calls are given to write themselves down once the time to drain is over
 
 
@@ -58,7 +60,10 @@ class Gateway:
         self.key_store = KeyStore(self.database, key)
         self.works = Works()
         self.workers = Workers(self.database, self.ledger, self.works.running.keys)
-        self.limits = limits.build(config, self.database, lambda: self.workers.alive, self.workers.id)
+        self.limits = limits.build(
+            config, self.database, lambda: self.workers.alive, self.workers.id,
+            lambda degraded: self.metrics.set("limits_degraded", to=degraded),
+        )  # fmt: skip
         self.draining = False
         self._beside: set[asyncio.Task[None]] = set()
         self._places: dict[tuple[str, int], asyncio.Semaphore] = {}
@@ -117,6 +122,7 @@ class Gateway:
             warn("the server starts without its database", error=fault.message)
             self.aside(self._opened_later())
         await self.limits.start()
+        self.aside(self._measured())
 
     async def _open(self) -> None:
         await migrated(self.database)
@@ -125,10 +131,23 @@ class Gateway:
     async def _opened_later(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            with suppress(Fault):
+            try:
                 await self._open()
+            except Fault:
+                continue
+            except NewerDatabase as error:
+                log.error("the server ends", exc_info=error)
+                signal.raise_signal(signal.SIGTERM)
+            else:
                 say("the database is there")
-                return
+            return
+
+    async def _measured(self) -> None:
+        """Say how this process stands."""
+        while True:
+            self.metrics.set("ledger_waiting", to=self.ledger.waiting)
+            self.metrics.set("database_up", to=int(self.database.up))
+            await asyncio.sleep(GAUGE_SECONDS)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Let `work` run beside the requests, to the end of the server at most."""

@@ -83,6 +83,7 @@ TABLE: tuple[Row, ...] = (
     Row("store_failures_total", "counter", ("backend",), "Made pictures that could not be kept."),
     Row("stored_bytes_total", "counter", ("backend",), "Bytes of made pictures stored."),
     Row("stored_files_total", "counter", ("backend",), "Made pictures stored."),
+    Row("swept_total", "counter", ("what",), "What was past its time and has been deleted."),
     Row("config_reloads_total", "counter", ("result",), "Configuration reloads."),
     Row("config_loaded_seconds", "gauge", (), "When the configuration was loaded, Unix time.", mode="livemostrecent"),
     Row("series_refused_total", "counter", ("metric",), "Observations folded into `other`: too many label tuples."),

@@ -154,6 +154,8 @@ def most_of(plan: Plan) -> float | None:
 
 def most(caps: Caps, job: Job, *, counts: Mapping[Unit, float] = {}) -> float | None:
     """The most that one call may cost: of every size and quality that can come of it, the dearest."""
+    if (each := flat(caps.prices, job.op)) is not None:
+        return round(each * job.n, 9)
     rules = banded(caps.prices, caps.resolutions, caps.pixels_of)
     sent = [(media.width, media.height) for media in job.images]
     qualities = [job.quality] if job.quality is not None else [None, *dict.fromkeys(rule.quality for rule in rules)]
@@ -166,6 +168,17 @@ def most(caps: Caps, job: Job, *, counts: Mapping[Unit, float] = {}) -> float | 
         for quality in qualities
     )  # fmt: skip
     return max((usd for usd in found if usd is not None), default=None)
+
+
+def flat(rules: Sequence[Price], op: Op) -> float | None:
+    """What each picture costs where that depends on nothing else, as with most models."""
+    fitting = [rule for rule in rules if rule.op in {None, op}]
+    plain = all(
+        rule.unit == "image" and rule.currency == "USD" and not rule.free and rule.quality is None
+        and not (rule.resolution or by_size(rule))
+        for rule in fitting
+    )  # fmt: skip
+    return sum(rule.amount / rule.per for rule in fitting) if fitting and plain else None
 
 
 def expected(caps: Caps, job: Job, size: Size, quality: str | None) -> Usage:

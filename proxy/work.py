@@ -69,6 +69,8 @@ async def admitted(
     claimed = False
     try:
         task = row_of(gateway, wanted, planned, marks, id)
+        if bounded(caller):
+            task = replace(task, estimate=prices.micros(prices.estimate(planned.plans)))
         if task.claim is not None and not (claimed := await gateway.ledger.claim(task)):
             found = await by_claim(gateway, wanted, marks)  # another was quicker
             if found is None:
@@ -93,11 +95,14 @@ LIMITS = {"requests": "requests", "concurrent-jobs": "concurrent"}
 """What OpenAI calls a limit, and what its metric does."""
 
 
+def bounded(caller: Caller) -> bool:
+    """Whether a budget bounds what it may spend."""
+    return caller.tier.budget_usd_per_day is not None or caller.tier.budget_usd_per_month is not None
+
+
 def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> Planned:
     """Without the plans that no budget could bound. Raises `Fault("quota")` where none is left."""
-    if caller.tier.budget_usd_per_day is None and caller.tier.budget_usd_per_month is None:
-        return planned
-    if gateway.config.prices.unknown == "allow":
+    if not bounded(caller) or gateway.config.prices.unknown == "allow":
         return planned
     if plans := prices.priced(planned.plans):
         return replace(planned, plans=plans)
@@ -112,9 +117,9 @@ def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> Planned
 
 async def reserved(gateway: Gateway, caller: Caller, task: Task) -> None:
     """Keep what the call may cost free of the key's budgets. Raises `Fault("quota")` where they have too little."""
-    day, month = caller.tier.budget_usd_per_day, caller.tier.budget_usd_per_month
-    if day is None and month is None:
+    if task.estimate is None:
         return
+    day, month = caller.tier.budget_usd_per_day, caller.tier.budget_usd_per_month
     short = await gateway.ledger.reserve(
         Reservation(
             task=task.id, key=caller.id, at=task.created, amount=task.estimate or 0, worker=gateway.worker,
@@ -140,7 +145,7 @@ def row_of(gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, id:
     return Task(
         id=id, key=wanted.caller.id, created=milliseconds(), op=ask.op, asked=planned.route.name,
         model=planned.plans[0].target.id, request=request, metadata=ask.metadata or None,
-        estimate=prices.micros(prices.estimate(planned.plans)), fingerprint=marks.row,
+        fingerprint=marks.row,
         claim=marks.claim if gateway.config.history.enabled else None, worker=gateway.worker,
         request_id=wanted.request_id,
     )  # fmt: skip

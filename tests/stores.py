@@ -28,6 +28,7 @@ from psycopg import sql
 
 from proxy.state import tables
 from proxy.state.database import Database
+from translators.base import Secret
 
 STARTS_WITHIN = 60.0  # seconds, on a machine that is busy
 
@@ -157,6 +158,11 @@ class S3(NamedTuple):
             "endpoint": self.endpoint, "region": "us-east-1",
             "access_key_id": "test", "secret_access_key": "test",
         }  # fmt: skip
+
+    @property
+    def secrets(self) -> dict[str, Secret]:
+        """`options`, as a configuration that was read has them."""
+        return {name: Secret(value) for name, value in self.options.items()}
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from tests.pictures import data as picture
 from tests.stores import S3
 from tests.stores import s3 as s3
 from tests.stores import s3_endpoint as s3_endpoint
-from translators.base import Blob, Fault, blob
+from translators.base import Blob, Fault, Secret, blob
 
 DAY = 86_400
 NOON = 1_800_000_000.0
@@ -51,7 +51,7 @@ def clock() -> Clock:
 
 
 def bucket(place: S3) -> config.Files:
-    return config.Files(store=f"s3://{place.bucket}/some/prefix", options=place.options)
+    return config.Files(store=f"s3://{place.bucket}/some/prefix", options=place.secrets)
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ async def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     program = f"""
 import asyncio, os, pathlib, signal, sys
 from proxy.state.files import Files
-from translators.base import Blob
+from translators.base import Blob, Secret
 
 class Endless:
     def __iter__(self):
@@ -320,7 +320,7 @@ asyncio.run(Files(pathlib.Path(sys.argv[1])).save(Blob(Endless(), 1 << 30), "ima
 
 
 async def test_a_link_to_the_bucket_itself(tmp_path: Path, clock: Clock, s3: S3) -> None:
-    settings = config.Files(store=f"s3://{s3.bucket}", options=s3.options, presign=True)
+    settings = config.Files(store=f"s3://{s3.bucket}", options=s3.secrets, presign=True)
     files = Files(tmp_path, settings, now=clock)
     id = await files.save(blob(picture("red.png")), "image/png")
     url = await files.presigned(id, 60)
@@ -342,11 +342,11 @@ async def test_a_folder_has_no_links_of_its_own(tmp_path: Path) -> None:
 
 
 def away(s3: S3) -> config.Files:
-    return config.Files(store="s3://bucket", options={**s3.options, "endpoint": "http://127.0.0.1:1"})
+    return config.Files(store="s3://bucket", options={**s3.secrets, "endpoint": Secret("http://127.0.0.1:1")})
 
 
 def nowhere(s3: S3) -> config.Files:
-    return config.Files(store="s3://no-such-bucket", options=s3.options)
+    return config.Files(store="s3://no-such-bucket", options=s3.secrets)
 
 
 @pytest.mark.parametrize("settings", [away, nowhere])
@@ -377,7 +377,7 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     ("settings", "told"),
     [
         (config.Files(store="ftp://x"), "files.store: expected s3://"),
-        (config.Files(store="s3://bucket", options={"acces_key": "x"}), "'acces_key' is not valid"),
+        (config.Files(store="s3://bucket", options={"acces_key": Secret("x")}), "'acces_key' is not valid"),
         (config.Files(store="az://container"), "Account must be specified"),
     ],
 )

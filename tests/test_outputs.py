@@ -58,7 +58,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
     settings = config.Files()
     if request.param == "s3":
         place: S3 = request.getfixturevalue("s3")
-        settings = config.Files(store=f"s3://{place.bucket}", options=place.options)
+        settings = config.Files(store=f"s3://{place.bucket}", options=place.secrets)
     made = Files(tmp_path, settings, now=clock)
     yield made
     made.close()
@@ -344,7 +344,7 @@ async def test_many_ask_for_the_same_thumbnail(files: Files, client: httpx.Async
 
 
 async def test_a_redirect_to_the_bucket(tmp_path: Path, pixels: Pixels, s3: S3, clock: Clock) -> None:
-    settings = config.Files(store=f"s3://{s3.bucket}/x", options=s3.options, presign=True)
+    settings = config.Files(store=f"s3://{s3.bucket}/x", options=s3.secrets, presign=True)
     files = Files(tmp_path, settings, now=clock)
     async with (
         served([outputs.output], Parts(files, pixels)) as address,

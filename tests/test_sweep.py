@@ -26,7 +26,7 @@ from tests.stores import postgres as postgres
 from tests.stores import postgres_url as postgres_url
 from tests.stores import s3 as s3
 from tests.stores import s3_endpoint as s3_endpoint
-from translators.base import Fault, blob
+from translators.base import Fault, Secret, blob
 
 DAY = 86_400
 QUIET = Config(files=config.Files(retention=None), history=History(retention=None))
@@ -51,7 +51,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
     settings = config.Files()
     if request.param == "s3":
         place: S3 = request.getfixturevalue("s3")
-        settings = config.Files(store=f"s3://{place.bucket}", options=place.options)
+        settings = config.Files(store=f"s3://{place.bucket}", options=place.secrets)
     made = Files(tmp_path, settings, now=clock)
     yield made
     made.close()
@@ -197,7 +197,9 @@ async def test_two_at_once(database: Database, files: Files, swept: Sweep) -> No
 async def test_a_step_that_fails_hinders_no_other(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = config.Files(store="s3://bucket", options={"endpoint": "http://127.0.0.1:1", "region": "x"})
+    settings = config.Files(
+        store="s3://bucket", options={"endpoint": Secret("http://127.0.0.1:1"), "region": Secret("x")}
+    )
     away = Files(tmp_path, settings)
     await write(database, task(1, 2 * DAY, claim="old"), task(2, 3 * DAY))
     found = await sweep(database, away, Uploads(database, away), replace(QUIET, files=config.Files(retention=DAY)))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated
 from urllib.parse import unquote
 
 from litestar import Request, post
 from litestar.datastructures import State
-from litestar.exceptions import InternalServerException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter
 from msgspec.structs import replace
 
 from proxy import answer, invalid
 from proxy.answer import Answer, Preview, Result, Stream
+from proxy.api.body import arriving, check_announced, too_large
 from proxy.api.calling import address, calling
 from proxy.api.schema import Envelope, ImagesResponse, documented
 from proxy.ask import Ask, PictureOp, from_form, from_json
@@ -40,23 +40,11 @@ RESPONSES = {
 async def read(request: Request[None, None, State], op: PictureOp, gateway: Gateway) -> Ask:
     """The request as an `Ask`, from JSON or a form."""
     most = gateway.config.limits.body_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > most:
-        raise too_large(most)
+    check_announced(request, most)
     kind = request.headers.get("content-type", "")
     if kind.lower().startswith("multipart/form-data"):
         return from_form(op, await parse(arriving(request), kind, Limits(body_bytes=most)))
     return from_json(op, *await whole(request, most))
-
-
-async def arriving(request: Request[None, None, State]) -> AsyncIterator[bytes]:
-    """The body's pieces. That the client leaves meanwhile is no failure of the server's."""
-    try:
-        async for piece in request.stream():
-            yield piece
-    except InternalServerException as error:  # what Litestar makes of it
-        request.scope["state"]["gone"] = True
-        raise Fault("cancelled", "The client closed the connection.") from error
 
 
 async def whole(request: Request[None, None, State], most: int) -> tuple[bytes, Mapping[str, Blob]]:
@@ -83,11 +71,6 @@ async def whole(request: Request[None, None, State], most: int) -> tuple[bytes, 
             case "truncated" | "unreadable":
                 raise invalid.bad_json(fault) from fault
         raise
-
-
-def too_large(most: int) -> Fault:
-    """The fault of a body that is larger than the configuration admits."""
-    return Fault("invalid", f"The request body is larger than {most} bytes.", code="request_too_large")
 
 
 async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream:

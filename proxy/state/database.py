@@ -240,7 +240,9 @@ def milliseconds() -> int:
 
 def _lite(url: sa.URL, *, writing: bool) -> Engine:
     if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(url.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)  # it holds prompts; what SQLite puts beside it gets the same permissions
     engine = sa.create_engine(
         url, pool_size=1 if writing else READERS, max_overflow=1, pool_timeout=PATIENCE,
         connect_args={"timeout": PATIENCE}, **_COMMON,

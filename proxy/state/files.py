@@ -61,7 +61,8 @@ class Files:
 
         Raises `ConfigError` where the store cannot be opened.
         """
-        self.store = Store(settings.store or data / "files", settings.options)
+        options = {name: value.key for name, value in settings.options.items()}
+        self.store = Store(settings.store or data / "files", options)
         self.backend = self.store.backend
         self._presign = settings.presign
         self._key = hmac.digest(key or secret(data), b"outputs", "sha256")  # the secret serves others too

@@ -24,7 +24,7 @@ from proxy.state.files import Files
 from proxy.state.uploads import Uploads
 
 SECONDS = 3600.0  # between two sweeps
-CLAIMED = 86_400_000  # milliseconds for which an Idempotency-Key stands for its call
+CLAIMED = 86_400.0  # seconds for which an Idempotency-Key stands for its call
 BATCH = 200  # rows of one transaction
 PAUSE = 0.02  # seconds between two batches
 
@@ -87,8 +87,7 @@ class _Sweep:
         if retention is None:
             return 0
         gone = await self.files.sweep(retention, self.pause)
-        before = f"task_{max(0, _before(retention)):012x}"  # an id begins with the time of its making
-        old = sa.select(_TASK.c.id).where(_TASK.c.id < before, _TASK.c.bytes > 0)
+        old = sa.select(_TASK.c.id).where(_TASK.c.id < _older(retention), _TASK.c.bytes > 0)
         await self._each(old, partial(self._set, bytes=0))
         return gone
 
@@ -122,12 +121,12 @@ class _Sweep:
             gone = sa.delete(_TASK).where(_TASK.c.id.in_([row.id for row in rows]))
             await self.database.write(lambda connection: connection.execute(gone))
 
-        old = sa.select(_TASK.c.id, _TASK.c.result).where(_TASK.c.created < _before(retention))
+        old = sa.select(_TASK.c.id, _TASK.c.result).where(_TASK.c.id < _older(retention))
         return await self._each(old, forget)
 
     async def claims(self) -> int:
         """Idempotency-Keys that are a day old."""
-        old = sa.select(_TASK.c.id).where(_TASK.c.claim.is_not(None), _TASK.c.created < milliseconds() - CLAIMED)
+        old = sa.select(_TASK.c.id).where(_TASK.c.claim.is_not(None), _TASK.c.id < _older(CLAIMED))
         return await self._each(old, partial(self._set, claim=None))
 
     async def _each(self, found: sa.Select[Any], change: Callable[[Sequence[Row[Any]]], Awaitable[None]]) -> int:
@@ -163,5 +162,6 @@ def outputs(rows: Iterable[Row[Any]]) -> list[str]:
     return [each["id"] for each in named if "id" in each]
 
 
-def _before(seconds: float) -> int:
-    return milliseconds() - int(seconds * 1000)
+def _older(seconds: float) -> str:
+    """The id that a task had which was made so long ago: ids begin with the time of their making."""
+    return f"task_{max(0, milliseconds() - int(seconds * 1000)):012x}"

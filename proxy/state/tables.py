@@ -62,7 +62,6 @@ task = sa.Table(
     # Any filter is judged within the index: the rows themselves are many times as long.
     sa.Index("task_key", "key", "id", "created", "status", "op", "terms"),
     sa.Index("task_all", "id", "created", "status", "op", "terms"),
-    sa.Index("task_created", "created"),
     sa.Index("task_fingerprint", "fingerprint"),
     sa.Index("task_worker", "worker", sqlite_where=sa.text("ended IS NULL"), postgresql_where=sa.text("ended IS NULL")),
 )

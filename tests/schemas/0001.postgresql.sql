@@ -59,7 +59,7 @@ CREATE TABLE public.reservation (
     amount bigint NOT NULL,
     worker text NOT NULL
 );
-CREATE TABLE public.slot (
+CREATE UNLOGGED TABLE public.slot (
     task text NOT NULL,
     key text NOT NULL,
     worker text NOT NULL,
@@ -145,7 +145,6 @@ CREATE INDEX file_expires ON public.file USING btree (expires);
 CREATE INDEX file_key ON public.file USING btree (key, id);
 CREATE INDEX slot_key ON public.slot USING btree (key);
 CREATE INDEX task_all ON public.task USING btree (id, created, status, op, terms);
-CREATE INDEX task_created ON public.task USING btree (created);
 CREATE INDEX task_fingerprint ON public.task USING btree (fingerprint);
 CREATE INDEX task_key ON public.task USING btree (key, id, created, status, op, terms);
 CREATE INDEX task_worker ON public.task USING btree (worker) WHERE (ended IS NULL);

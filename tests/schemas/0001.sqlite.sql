@@ -128,7 +128,6 @@ CREATE TABLE worker (
 INSERT INTO "worker" VALUES('w','h',1,1790000000000,1790000000000);
 CREATE INDEX task_key ON task ("key", id, created, status, op, terms);
 CREATE INDEX task_all ON task (id, created, status, op, terms);
-CREATE INDEX task_created ON task (created);
 CREATE INDEX task_fingerprint ON task (fingerprint);
 CREATE INDEX task_worker ON task (worker) WHERE ended IS NULL;
 CREATE INDEX entry_key ON entry ("key", day, pictures, cost, wasted);

@@ -79,7 +79,6 @@ def tasks() -> None:
     )
     op.create_index("task_key", "task", ["key", "id", "created", "status", "op", "terms"])
     op.create_index("task_all", "task", ["id", "created", "status", "op", "terms"])
-    op.create_index("task_created", "task", ["created"])
     op.create_index("task_fingerprint", "task", ["fingerprint"])
     running = sa.text("ended IS NULL")
     op.create_index("task_worker", "task", ["worker"], sqlite_where=running, postgresql_where=running)
@@ -154,8 +153,6 @@ def processes() -> None:
         sa.PrimaryKeyConstraint("id", name="worker_pkey"),
     )
     op.create_table("rate", text("id"), number("free"), sa.PrimaryKeyConstraint("id", name="rate_pkey"))
-    if op.get_context().dialect.name == "postgresql":
-        op.execute("ALTER TABLE rate SET UNLOGGED")  # limits begin anew after a crash, and cost less until then
     op.create_table(
         "slot",
         text("task"),
@@ -165,6 +162,9 @@ def processes() -> None:
         sa.PrimaryKeyConstraint("task", name="slot_pkey"),
     )
     op.create_index("slot_key", "slot", ["key"])
+    if op.get_context().dialect.name == "postgresql":
+        for table in ("rate", "slot"):  # limits begin anew after a crash, and cost less until then
+            op.execute(f"ALTER TABLE {table} SET UNLOGGED")
 
 
 def text(name: str, *, nullable: bool = False) -> sa.Column[str]:
