@@ -120,10 +120,16 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("History", "retention"): "Of all but the files, which have their own; null: for ever.",
     ("Cache", "seconds"): "How long an answer is given again.",
     ("Cache", "shared"): "Whether it is also given to other keys.",
-    ("Files", "retention"): "How long they are kept; null: for ever.",
-    ("Files", "store"): "`s3://bucket/prefix`, `gs://…`, `az://…` or `file:///path`; null: the folder `files` in "
-    "`data`.",
-    ("Files", "options"): "Of the store: `endpoint`, `region`, `access_key_id`, `secret_access_key`.",
+    (
+        "Files",
+        "retention",
+    ): "How long made files are kept; null: for ever. Uploads stay until they expire or are deleted.",
+    ("Files", "store"): "`s3://bucket/prefix`, `gs://…` or `az://…`; null: the folder `files` in `data`.",
+    (
+        "Files",
+        "options",
+    ): "Of the store: `endpoint`, `region`, `access_key_id`, `secret_access_key`. Of the connection: "
+    "`timeout`, `connect_timeout`, `proxy_url`, `allow_http`, `allow_invalid_certificates`.",
     ("Files", "presign"): "Whether links to made files redirect to the store's own: s3, gs and az alone.",
     ("Files", "hosting"): "`passthrough`: an answer with `url` may hold the provider's own link, which dies when the "
     "provider wants. `store`: the picture is fetched and kept here.",
@@ -186,12 +192,12 @@ MEANINGS: Mapping[tuple[str, str], str] = {
 FAULTS: Mapping[FaultKind, str] = {
     "invalid": "`invalid`: the request",
     "policy": "`policy`: its content was refused",
-    "missing": "`missing`: no such path, file or task",
+    "missing": "`missing`: no such path, file, task or key",
     "auth": "`auth`: no good key, the client's or the gateway's",
     "permission": "`permission`: the key may not do this",
-    "quota": "`quota`: the provider account's money or allowance is used up",
-    "rate": "`rate`: the provider's rate limit",
-    "overloaded": "`overloaded`: the provider, or this server, has no room now",
+    "quota": "`quota`: the money is used up: the budget of the key, or the provider account's",
+    "rate": "`rate`: a limit of the key's tier, or the provider's rate limit",
+    "overloaded": "`overloaded`: the provider has no room now, or this server, its database or its store",
     "upstream": "`upstream`: the provider failed, or answered what cannot be read",
     "empty": "`empty`: the provider reported success without a picture",
     "timeout": "`timeout`: no answer in time",
@@ -201,7 +207,7 @@ FAULTS: Mapping[FaultKind, str] = {
 CODES: Mapping[str, tuple[FaultKind, str]] = {
     "admin_key_required": (
         "permission",
-        "`/metrics` was asked for from another machine with a key that is not `admin`.",
+        "`/v1/admin`, or `/metrics` from another machine, with a key that is not `admin`.",
     ),
     "ambiguous": ("upstream", "The provider's answer was lost. The picture may have been made and charged."),
     "array_above_max_length": ("invalid", "Too many items, such as more pictures than the model takes."),
@@ -211,6 +217,10 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
         "No place came free in time at a provider whose `concurrency` is set. Nothing was sent.",
     ),
     "breaker_open": ("overloaded", "The model failed five times in a row and rests for 30 seconds."),
+    "database_unavailable": (
+        "overloaded",
+        "The database cannot be reached. No call is begun that could not be written down.",
+    ),
     "deadline_exceeded": ("timeout", "The job took longer than the provider's `timeouts.job`."),
     "download_failed": ("upstream", "The made picture could not be downloaded from the provider."),
     "draining": ("overloaded", "The server is stopping and takes no new work."),
@@ -219,9 +229,19 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "empty_string": ("invalid", "A text without characters."),
     "foreign_host": ("upstream", "The provider named an address that is not fetched or asked."),
     "foreign_origin": ("permission", "A browser asked for a page of another site, and the server has no keys."),
+    "history_disabled": ("missing", "The server keeps no history: `history.enabled` is false."),
+    "idempotency_key_reused": ("invalid", "The `Idempotency-Key` was used with another request."),
     "image_too_large": ("invalid", "A picture cannot be brought within the model's limits."),
     "image_too_small": ("invalid", "A picture has fewer pixels than the model needs."),
     "internal_error": ("upstream", "A fault of Pictor's own. It is in the log under the request id."),
+    "insufficient_quota": (
+        "quota",
+        "The key's budget has not enough left for what the call may cost; or the provider account's money is used up.",
+    ),
+    "interrupted": (
+        "upstream",
+        "The server's process ended while it worked on this. The picture may have been made and charged.",
+    ),
     "invalid_api_key": ("auth", "The key is not known."),
     "invalid_image_file": ("invalid", "A picture cannot be read, or is too large."),
     "invalid_mask_image_format": (
@@ -231,21 +251,44 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "invalid_signature": ("permission", "A link to a made picture was changed."),
     "invalid_type": ("invalid", "A value of another type."),
     "invalid_value": ("invalid", "A value that cannot be. Also for `model`, where there is no such model."),
+    "key_not_found": ("missing", "`/v1/admin/keys` knows no such key."),
+    "key_revoked": ("invalid", "The key is revoked and cannot be changed."),
     "link_expired": ("permission", "A link to a made picture has ended."),
     "method_not_supported": ("invalid", "The path knows no such method."),
     "missing_api_key": ("auth", "No key was sent."),
     "missing_required_parameter": ("invalid", "A field is missing."),
     "model_not_allowed": ("permission", "The client's key may not use this model."),
     "model_not_found": ("missing", "`GET /v1/models/…` of a model that does not exist."),
+    "name_taken": ("invalid", "Another key has that name."),
     "no_credential": ("auth", "The provider has no credential left to try."),
     "no_image": ("empty", "The provider answered without a picture."),
     "object_above_max_properties": ("invalid", "Too many pairs in `metadata`."),
-    "output_not_found": ("missing", "No such made picture; it may be older than `files.retention`."),
+    "output_not_found": ("missing", "No such made picture: it was not kept, was deleted, or is past its time."),
+    "price_unknown": (
+        "quota",
+        "The key has a budget, and the price of the model is not known: see `prices.unknown`.",
+    ),
     "provider_auth_failed": ("auth", "The provider does not accept the gateway's credential."),
     "public_url_required": ("invalid", "The model takes pictures by address only, and `server.public_url` is not set."),
-    "request_too_large": ("invalid", "The body is larger than `limits.body_bytes`."),
-    "storage_full": ("overloaded", "The server's disk is full."),
+    "rate_limit_exceeded": (
+        "rate",
+        "A limit of the key's tier or of the provider; or too many wrong keys came from the client's address.",
+    ),
+    "request_too_large": (
+        "invalid",
+        "The body is larger than `limits.body_bytes`, or a file than `files.upload_bytes`.",
+    ),
+    "server_is_overloaded": ("overloaded", "The server or the provider has no room now."),
+    "storage_full": ("overloaded", "The store of files is full."),
+    "storage_unavailable": ("overloaded", "The store of files cannot be reached."),
     "string_above_max_length": ("invalid", "A text is too long."),
+    "task_not_found": ("missing", "No such task of this key: it was deleted, or is past `history.retention`."),
+    "task_running": ("invalid", "The task has not ended, so it cannot be deleted."),
+    "thumbnail_unavailable": ("invalid", "The file is no picture of which a thumbnail can be made."),
+    "tier_unknown": (
+        "permission",
+        "The key's tier is no longer in the configuration, or its own limits cannot be read.",
+    ),
     "token_unavailable": ("upstream", "No token could be got for the provider's credential."),
     "too_large": ("upstream", "The provider's answer is larger than is read."),
     "truncated": ("upstream", "The provider's answer ended in the middle."),
@@ -269,7 +312,8 @@ LABELS: Mapping[str, str] = {
     "model": "a provider's own model id, or `other`",
     "outcome": "`ok`; `partial`: some of `n` are missing; else the [kind of fault](errors.md)",
     "phase": "`queue`, `submit`, `wait`, `download`, `convert`, `store`",
-    "tier": "`1k`: up to 1.5 megapixels; `2k`: up to 6; `4k`: more",
+    "tier": "of `pictures_total` `1k`: up to 1.5 megapixels, `2k`: up to 6, `4k`: more; of `limited_total` a tier "
+    "of the configuration, or `none`",
     "direction": "`in`, `out`",
     "modality": "`text`, `image`",
     "reason": "the kind of fault; of `auth_failures_total` `missing_api_key`, `invalid_api_key`, or `provider` for the "
@@ -281,8 +325,13 @@ LABELS: Mapping[str, str] = {
     "target": "`provider/model`, or `other`",
     "param": "a field of the request, or `other`",
     "action": "`converted`, `noted`, `refused`",
-    "source": "who named the address: `provider`",
-    "backend": "`local`",
+    "source": "who named the address: `client`, `provider`",
+    "limit": "`requests`, `images`, `concurrent`, `budget`",
+    "how": "of `results_recovered_total` `key`: by its `Idempotency-Key`, `retry`: by an SDK's own try again; of "
+    "`cache_hits_total` `kept`: made before, `joined`: being made for another call",
+    "backend": "`local`, `s3`, `gs`, `az`",
+    "what": "`outputs`: made pictures and thumbnails; `uploads`; `evicted`: tasks whose pictures went for "
+    "`files.max_bytes`; `tasks`; `claims`: Idempotency-Keys",
     "metric": "the metric whose labels were too many",
     "version": "Pictor's version",
     "python": "Python's version",
@@ -291,7 +340,8 @@ LABELS: Mapping[str, str] = {
 FIELDS: Mapping[str, str] = {
     "image_urls": "Pictures by http(s) or `data:` address, at most 16. On a generation they are references, as on "
     "an edit without a mask.",
-    "metadata": "Up to 16 pairs of your own. Accepted; not sent to the provider.",
+    "metadata": "Up to 16 pairs of your own. Kept with the task, which `GET /v1/tasks?metadata[project]=x` finds; "
+    "not sent to the provider.",
     "provider_options": "The provider's own parameters by their own names, either flat or keyed by provider: "
     '`{"bfl": {"safety_tolerance": 2}}`. Only those that the model takes.',
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
+import yaml
 from PIL import Image
 
 from docs import generate
@@ -28,6 +30,7 @@ from translators.base import Caps
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+NOTHING: Mapping[str, str] = {}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -134,7 +137,7 @@ def test_every_provider_page_is_reached() -> None:
 def test_the_calls_exist(server: Server) -> None:
     """Each that the table names; and what is ours under /v1 is in the table."""
     text = README.read_text().partition("## Calls")[2].partition("###")[0]
-    told = {*re.findall(r"`((?:GET|POST) /[^`]*)`", text)} - {"GET /schema"}
+    told = {*re.findall(r"`((?:GET|POST|DELETE) /[^`]*)`", text)} - {"GET /schema"}
     paths = httpx.get(f"{server.address}/schema/openapi.json", trust_env=False).json()["paths"]
     there = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert told <= there
@@ -187,39 +190,112 @@ def size(server: Server) -> int:
     return len(picture)
 
 
-def run(command: list[str], text: str, server: Server, folder: Path = ROOT) -> str:
+def run(
+    command: list[str], text: str, server: Server, folder: Path = ROOT, variables: Mapping[str, str] = NOTHING
+) -> str:
     """What the example prints; only the address in it is another."""
-    assert "http://127.0.0.1:8000" in text
     env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
-        command, input=text.replace("http://127.0.0.1:8000", server.address), cwd=folder, env=env, capture_output=True,
-        text=True, check=False, timeout=60,
+        command, input=text.replace("http://127.0.0.1:8000", server.address), cwd=folder, env={**env, **variables},
+        capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 PYTHON = blocks(README, "python")
-CURL = [text for text in blocks(README, "sh") if text.startswith("curl")]
+NODE = blocks(README, "js")
+SHELL = {
+    "first": ("README.md", "curl -s http://127.0.0.1:8000/v1/images/generations"),
+    "history": ("README.md", 'curl -s "http://127.0.0.1:8000/v1/tasks'),
+    "keys": ("README.md", "KEY=$(pictor keys create"),
+    "more keys": ("docs/keys.md", "pictor keys create"),
+    "usage": ("docs/keys.md", 'curl -s "http://127.0.0.1:8000/v1/admin/usage'),
+    "tasks": ("docs/tasks.md", 'curl -s "http://127.0.0.1:8000/v1/tasks'),
+}
+"""Where an example of the shell is, and how it begins."""
 
 
-def test_the_readme_has_every_example() -> None:
-    assert ["AzureOpenAI(" in text for text in PYTHON] == [False, True]
-    assert len(blocks(README, "js")) == len(CURL) == 1
+def shell(name: str) -> str:
+    page, beginning = SHELL[name]
+    (text,) = (text for text in blocks(ROOT / page, "sh") if text.startswith(beginning))
+    return text
 
 
-@pytest.mark.parametrize("text", PYTHON, ids=["openai", "azure"])
+def test_every_example_is_run() -> None:
+    assert (len(PYTHON), len(NODE)) == (3, 2)
+    pages = {page for page, _ in SHELL.values()} | {"docs/files.md", "docs/errors.md"}
+    ours = [text for page in pages for text in blocks(ROOT / page, "sh") if "curl" in text or "pictor keys" in text]
+    assert sorted(ours) == sorted(map(shell, SHELL))
+
+
+@pytest.mark.parametrize("text", [PYTHON[0], PYTHON[2]], ids=["openai", "azure"])
 def test_python_examples(text: str, server: Server, size: int) -> None:
     assert run([sys.executable, "-"], text, server) == f"{size} bytes\n"
 
 
-def test_node_example(node: str, server: Server, size: int) -> None:
-    (text,) = blocks(README, "js")
-    assert run([node, "--input-type=module"], text, server, ROOT / "tests/node") == f"{size} bytes\n"
+def test_files_example(server: Server, size: int) -> None:
+    assert run([sys.executable, "-"], PYTHON[1], server) == f"{size} bytes kept, 1 picture made\n"
 
 
-def test_curl_example(server: Server, size: int) -> None:
+def test_node_examples(node: str, server: Server, size: int) -> None:
+    printed = [run([node, "--input-type=module"], text, server, ROOT / "tests/node") for text in NODE]
+    assert printed == [f"{size} bytes\n", "true\n"]
+
+
+@pytest.fixture(scope="module")
+def curl() -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is needed: install curl")
-    (text,) = CURL
-    assert run(["sh", "-s"], text, server).strip() == str(size)
+
+
+@pytest.mark.usefixtures("curl")
+def test_curl_examples(server: Server, size: int) -> None:
+    assert run(["sh", "-es"], shell("first"), server).strip() == str(size)
+    (task,) = json.loads(run(["sh", "-es"], shell("history"), server))["data"]
+    assert httpx.get(task["outputs"][0]["url"], trust_env=False).status_code == 200
+    assert json.loads(run(["sh", "-es"], shell("tasks"), server))["data"] == []
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Server]:
+    """With the shipped tiers, and no key yet."""
+    tiers = yaml.safe_load((ROOT / "config.yaml").read_text())["tiers"]
+    with serving(tmp_path, auth={"mode": "auto"}, tiers=tiers) as running:
+        yield running
+
+
+@pytest.fixture
+def command(closed: Server, tmp_path: Path) -> Mapping[str, str]:
+    """Variables by which a shell finds `pictor`, and that its configuration."""
+    program = tmp_path / "bin" / "pictor"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m proxy "$@"\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "PICTOR_CONFIG": str(closed.config)}
+
+
+@pytest.mark.usefixtures("curl")
+def test_keys_example(closed: Server, command: Mapping[str, str], size: int) -> None:
+    printed = run(["sh", "-es"], shell("keys"), closed, variables=command)
+    assert printed.startswith(f"{size}\n")
+    account = json.loads(next(re.finditer(r'^\{"object":"account".*?\}(?=id )', printed, re.MULTILINE))[0])
+    assert (account["key"]["name"], account["tier"], account["limits"]["images_per_minute"]) == ("app", "starter", 30)
+    assert account["usage"]["today"]["requests"] == 1
+    unkeyed = httpx.get(f"{closed.base_url}/models", trust_env=False)
+    assert (unkeyed.status_code, unkeyed.json()["error"]["code"]) == (401, "missing_api_key")
+
+
+@pytest.mark.usefixtures("curl")
+def test_the_other_examples_of_keys(closed: Server, command: Mapping[str, str], size: int) -> None:
+    assert size
+    printed = run(["sh", "-es"], shell("more keys"), closed, variables=command)
+    assert "never" not in printed
+    assert re.search(r"^overrides +-$", printed, re.MULTILINE)
+    admin = run(["sh", "-es"], "pictor keys create --name admin --admin", closed, variables=command).strip()
+    body = {"model": "demo/painter", "prompt": "a lighthouse at dusk"}
+    headers = {"Authorization": f"Bearer {admin}"}
+    httpx.post(f"{closed.base_url}/images/generations", json=body, headers=headers, trust_env=False).raise_for_status()
+    table = run(["sh", "-es"], shell("usage"), closed, variables={"ADMIN": admin}).splitlines()
+    assert table[0] == "day,key,key_name,model,requests,failed,pictures,cost_usd,wasted_usd,unpriced"
+    assert re.search(r",admin,painter,1,0,1,", table[1])
