@@ -27,8 +27,6 @@ from proxy.works import Work
 from translators.base import Fault
 
 LATE = 0.25  # seconds after which a call is written down as under way
-INLINE = 64 * 1024  # bytes of pictures up to which a fingerprint is taken on the event loop
-LOOKS = (0.1, 0.2, 0.4, 0.8, 1.0)  # seconds between looks for the end of another process's work
 
 
 async def begin(gateway: Gateway, wanted: Wanted, previews: asyncio.Queue[Preview] | None = None) -> Work:
@@ -41,16 +39,17 @@ async def begin(gateway: Gateway, wanted: Wanted, previews: asyncio.Queue[Previe
     check_model(caller, route.name)
     marks = await marked(wanted, route)
     try:
-        if known := await find(gateway, wanted, marks, route):
-            return known
-        if gateway.config.history.enabled:
-            gateway.ledger.check()
-        check_request(caller.tier, ask.n, ask.size)
-        work = await planned(gateway, ask, owner=caller.id, strict=wanted.strict, address=wanted.address)
-        for plan in work.plans:
-            for job in plan.jobs:
-                check_size(caller.tier, *(job.size or (0, 0)))
-        return await admitted(gateway, wanted, within_budget(gateway, caller, work), marks, previews)
+        async with gateway.works.alone(marks.claim or marks.cached):
+            if known := await find(gateway, wanted, marks, route):
+                return known
+            if gateway.config.history.enabled:
+                gateway.ledger.check()
+            check_request(caller.tier, ask.n, ask.size)
+            work = await planned(gateway, ask, owner=caller.id, strict=wanted.strict, address=wanted.address)
+            for plan in work.plans:
+                for job in plan.jobs:
+                    check_size(caller.tier, *(job.size or (0, 0)))
+            return await admitted(gateway, wanted, within_budget(gateway, caller, work), marks, previews)
     except Fault:
         gateway.works.failed(marks.print)
         raise

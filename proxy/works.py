@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
 
@@ -42,6 +44,17 @@ class Works:
         self.refused: TTLCache[str, int] = TTLCache(KNOWN, AGAIN_SECONDS)
         """How often this fingerprint was answered with an error: so many tries again are for new pictures."""
         self.cached: TTLCache[str, Task] = TTLCache(KNOWN, 86_400)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def alone(self, mark: str | None) -> AsyncIterator[None]:
+        """Until the block ends, no other call with this mark begins: the next one finds what this one has begun."""
+        if mark is None:
+            yield
+            return
+        turn = self._turns.setdefault(mark, asyncio.Lock())
+        async with turn:
+            yield
 
     def add(self, work: Work, *marks: str | None) -> None:
         """It runs from now on."""
