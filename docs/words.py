@@ -129,7 +129,7 @@ MEANINGS: Mapping[tuple[str, str], str] = {
         "Files",
         "options",
     ): "Of the store: `endpoint`, `region`, `access_key_id`, `secret_access_key`. Of the connection: "
-    "`timeout`, `connect_timeout`, `proxy_url`, `allow_http`, `allow_invalid_certificates`.",
+    "`timeout`, `connect_timeout`, `proxy_url`, `allow_http`, `allow_invalid_certificates`. Each may be `file:/path`.",
     ("Files", "presign"): "Whether links to made files redirect to the store's own: s3, gs and az alone.",
     ("Files", "hosting"): "`passthrough`: an answer with `url` may hold the provider's own link, which dies when the "
     "provider wants. `store`: the picture is fetched and kept here.",
