@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
@@ -182,7 +181,9 @@ class _Turn(Generic[T]):
             if isinstance(self._driver, sqlite3.Connection):
                 self._driver.interrupt()
             elif self._driver is not None:
-                with suppress(OSError, psycopg.Error), socket.socket(fileno=dup(self._driver.fileno())) as wire:
+                from psycopg import Error  # which is loaded by now; SQLite does without its 9 MB
+
+                with suppress(OSError, Error), socket.socket(fileno=dup(self._driver.fileno())) as wire:
                     wire.shutdown(socket.SHUT_RDWR)
 
 
