@@ -159,10 +159,13 @@ def run_serve(options: argparse.Namespace) -> int:
     config, _, flaws = checked(path, overrides)
     if flaws:
         return refused(path, flaws)
+    from proxy.config import ConfigError
     from proxy.serve import run
 
     try:
         return run(config, path, {"server": given} if given else {})
+    except ConfigError as error:  # a store that cannot be opened with its options
+        return refused(path, error.flaws)
     except OSError as error:  # the port is taken, the data directory cannot be written …
         return complain(str(error))
 

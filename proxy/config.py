@@ -325,7 +325,7 @@ def tier_flaws(tier: Tier, path: str, history: History) -> Iterator[str]:
 SCHEMES: Mapping[str, tuple[str, ...]] = {
     "database": ("postgresql://", "sqlite:///"),
     "redis": ("redis://", "rediss://", "unix://"),
-    "files.store": ("s3://", "gs://", "az://", "file://"),
+    "files.store": ("s3://", "gs://", "az://"),
 }
 SIGNING = ("s3://", "gs://", "az://")  # stores that can be asked for a link of their own
 SECRET = 16  # characters, at least

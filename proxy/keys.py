@@ -108,10 +108,13 @@ class Keys:
             self._mode = "keys"  # also when all of them are revoked: nobody is let in by that
         if self._mode == "keys":
             return await self._entitled(given, mark, address)
-        caller = await self._told(mark) if given and self._mode == "open" else None
+        caller = await self._told(mark) if given else None
         if caller is None:
             self._check_origin(headers.get("origin"))
-        return caller or self._anyone
+            return self._anyone
+        if self._mode == "auto":  # the first key was made since that was looked up
+            self._mode = "keys"
+        return caller
 
     def forget(self, id: str) -> None:
         """Look that key up again before it is taken: it was changed or revoked."""

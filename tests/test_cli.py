@@ -64,6 +64,15 @@ def test_nothing_starts_with_a_fault(tmp_path: Path, command: str) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Only the store itself can tell: what it takes is none of ours."""
+    (tmp_path / "config.yaml").write_text("files: {store: s3://bucket, options: {acces_key: x}}")
+    done = pictor(tmp_path, "serve", "--port", "0")
+    assert done.returncode == 1
+    assert "acces_key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     done = pictor(tmp_path, "check", "--config", "none.yaml")
     assert done.returncode == 1

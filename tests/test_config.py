@@ -196,7 +196,7 @@ def test_records_and_files_elsewhere(tmp_path: Path) -> None:
     "text",
     [
         "database: sqlite:////srv/pictor.db", "database: sqlite:///pictor.db", "redis: unix:///run/redis.sock",
-        "redis: redis://cache", "files: {store: file:///srv}", "files: {store: 'az://container', presign: true}",
+        "redis: redis://cache", "files: {store: gs://bucket}", "files: {store: 'az://container', presign: true}",
         f"secret: {SECRET}",
     ],
 )  # fmt: skip
@@ -246,10 +246,10 @@ def test_a_place_that_is_not_said_is_the_embedded_one(tmp_path: Path) -> None:
         ("database: postgres://x/y", "database: expected an address that begins with postgresql:// or sqlite:///"),
         ("database: {}", "database: expected text in quotes"),
         ("redis: http://x", "redis: expected an address that begins with redis://, rediss:// or unix://"),
-        ("files: {store: 'ftp://x'}", "files.store: expected an address that begins with s3://, gs://, az:// or file:"),
-        ("files: {store: 's3://'}", "files.store: expected an address that begins with s3://, gs://, az:// or file:"),
+        ("files: {store: 'ftp://x'}", "files.store: expected an address that begins with s3://, gs:// or az://"),
+        ("files: {store: 's3://'}", "files.store: expected an address that begins with s3://, gs:// or az://"),
         ("files: {presign: true}", "files.presign: needs a store of s3://, gs:// or az://"),
-        ("files: {presign: true, store: file:///srv}", "files.presign: needs a store of s3://, gs:// or az://"),
+        ("files: {store: file:///srv}", "files.store: expected an address that begins with s3://, gs:// or az://"),
         ("database: postgresql://db/pictor", "secret: required beside a postgresql:// database, whose machines"),
         ("secret: short", "secret: expected at least 16 characters"),
         ("server: {trusted_proxies: [proxy.lan]}", "server.trusted_proxies[0]: expected an address, or a network"),

@@ -417,7 +417,17 @@ async def test_auto_asks_once_in_a_lifetime(store: KeyStore, database: Database)
     with looked_up(database) as seen:
         for _ in range(50):
             await found.who(bearing("anything"), HERE)
-    assert len(seen) == 1
+    assert len(seen) == 2  # whether there is any key, and whether this is one
+
+
+async def test_the_first_key_is_known_at_once(store: KeyStore) -> None:
+    """Nobody who was let in without a key before shares its limits and its history."""
+    found = Keys(made("auto"), store, SECRET)
+    assert (await found.who({}, HERE)).id == "anyone"
+    id, text = await new(store)
+    assert (await found.who(bearing(text), HERE)).id == id
+    async with fault("missing_api_key"):
+        await found.who({}, HERE)
 
 
 async def test_open_knows_the_keys_that_there_are(store: KeyStore) -> None:
