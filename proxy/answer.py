@@ -34,7 +34,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     """A made picture, finished: in the format that was asked for, measured. Exactly one of `blob` and `url` is set."""
 
     blob: Blob | None = None
-    url: str | None = None
+    url: str | None = None  # of a stored one, without our own address: each client has its own for us
     stored: str | None = None  # its id in the store, where it is kept
     size: int = 0  # bytes of the file
     shape: Shape | None = None  # None: it was not looked at, since only its address is handed on
@@ -212,8 +212,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         return event(op, "partial_image", self.blob, members)
 
 
-def body(result: Result) -> list[bytes | Blob]:
-    """`ImagesResponse` in pieces. Members that are not known are left out; none is echoed from the wish."""
+def body(result: Result, address: str) -> list[bytes | Blob]:
+    """`ImagesResponse` in pieces. Members that are not known are left out; none is echoed from the wish.
+
+    `address` is ours, as this client sees it: https://pictor.example
+    """
     pieces: list[bytes | Blob] = []
     text = b'{"created":%d,"data":[' % result.created
     for i, picture in enumerate(result.pictures):
@@ -224,7 +227,8 @@ def body(result: Result) -> list[bytes | Blob]:
         if picture.extra:
             rest["provider"] = picture.extra
         if picture.blob is None:
-            text += msgspec.json.encode({"url": picture.url, **rest})
+            url = picture.url if picture.stored is None else f"{address}{picture.url}"
+            text += msgspec.json.encode({"url": url, **rest})
             continue
         pieces += (text + b'{"b64_json":"', picture.blob)
         text = b'"' + (b"," + msgspec.json.encode(rest)[1:] if rest else b"}")

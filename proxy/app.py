@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -181,11 +181,15 @@ def create(gateway: Gateway) -> Door:
 async def swept(gateway: Gateway) -> None:
     """Drop what is past its time, now and every hour; of several processes, one does."""
     while True:
-        with suppress(Fault):  # the database is away: the next one comes
+        try:
             if await sweep.turn(gateway.database):
                 swept = await sweep.sweep(gateway.database, gateway.files, gateway.uploads, gateway.config)
                 gone = msgspec.structs.asdict(swept)
                 for what, count in gone.items():
                     gateway.metrics.count("swept_total", what, by=count)
                 say("swept", **gone)
+        except Fault:  # the database is away: the next one comes
+            pass
+        except Exception as error:
+            log.error("unforeseen error of the sweep", exc_info=error)
         await asyncio.sleep(sweep.SECONDS)

@@ -33,7 +33,6 @@ class Planned(msgspec.Struct, frozen=True):
     ask: Ask  # without its pictures: the plans have them, and a `data:` URL is as large again
     route: Route
     plans: tuple[Plan, ...]
-    address: str  # ours, as this client sees it: https://pictor.example
 
 
 class Drawing:
@@ -47,7 +46,7 @@ class Drawing:
         self.target: str | None = None  # provider/model that was tried last
 
 
-async def planned(gateway: Gateway, ask: Ask, *, owner: str, strict: bool, address: str) -> Planned:
+async def planned(gateway: Gateway, ask: Ask, *, owner: str, strict: bool) -> Planned:
     """Hold the request of the key `owner` against the catalogue.
 
     Raises the `Fault` of what cannot be had, before anything is paid.
@@ -60,7 +59,7 @@ async def planned(gateway: Gateway, ask: Ask, *, owner: str, strict: bool, addre
         inputs = await load(gateway, ask, owner)
     with refusals(gateway, route):
         made = plans(ask, inputs, ordered(route.targets), strict=strict)
-    return Planned(replace(ask, images=(), mask=None, markup=None), route, made, address)
+    return Planned(replace(ask, images=(), mask=None, markup=None), route, made)
 
 
 @contextmanager
@@ -104,7 +103,7 @@ async def draw(
             )  # fmt: skip
 
     made = await make(work.route, work.plans, gateway.engine, gateway.health, emit, settle)
-    made, pictures, late = await finished(gateway, made, work.address, keep=drawing.keep)
+    made, pictures, late = await finished(gateway, made, keep=drawing.keep)
     notes = made.plan.notes + plan_notes.get(made.plan.target.id, ()) + late
     return recorded(gateway, made, pictures, notes, work.ask)
 
@@ -176,9 +175,7 @@ async def received(gateway: Gateway, source: Source, owner: str) -> Media:
     return media
 
 
-async def finished(
-    gateway: Gateway, made: Made, address: str, *, keep: bool
-) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
+async def finished(gateway: Gateway, made: Made, *, keep: bool) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
     """The outputs in the format that was asked for, measured, and stored where an address is to be answered.
 
     They are paid for: one that cannot be finished as it was asked for is answered as it is, with a note. Only what is
@@ -187,7 +184,7 @@ async def finished(
 
     async def kept(output: Output) -> tuple[Picture, tuple[Note, ...]] | Fault:
         try:
-            return await finish(gateway, made.plan, output, address, keep=keep)
+            return await finish(gateway, made.plan, output, keep=keep)
         except Fault as fault:
             return fault
 
@@ -216,9 +213,7 @@ async def finished(
     )
 
 
-async def finish(
-    gateway: Gateway, plan: Plan, output: Output, address: str, *, keep: bool
-) -> tuple[Picture, tuple[Note, ...]]:
+async def finish(gateway: Gateway, plan: Plan, output: Output, *, keep: bool) -> tuple[Picture, tuple[Note, ...]]:
     """One output, and what about it is not as it was asked for."""
     picture = Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
     if output.blob is None:
@@ -249,7 +244,7 @@ async def finish(
             notes += (Note("response_format", "noted", f"response_format url -> b64_json ({word(error)})"),)
         return picture, notes
     if linked:
-        picture = replace(picture, blob=None, url=address + gateway.link(stored))
+        picture = replace(picture, blob=None, url=gateway.link(stored))
     return replace(picture, stored=stored), notes
 
 

@@ -82,6 +82,12 @@ def uncertain(fault: Fault) -> bool:
     return fault.passing or fault.code in UNCERTAIN
 
 
+def retried(fault: Fault) -> bool:
+    """Whether OpenAI's SDKs ask once more, unasked, where this is what they are answered."""
+    shown = problem(fault)
+    return (shown.status in {408, 409, 429} or shown.status >= 500) and "x-should-retry" not in shown.headers
+
+
 def problem(fault: Fault) -> Problem:
     """The envelope of `fault`: message, type, param and code, all four always there."""
     status, kind, code = BY_KIND[fault.kind]

@@ -14,10 +14,9 @@ from msgspec.structs import replace
 
 from proxy import record
 from proxy.answer import Picture, Result
-from proxy.ask import Ask
+from proxy.ask import Ask, FileRef
 from proxy.catalog import Route
 from proxy.config import Cache
-from proxy.errors import uncertain
 from proxy.gateway import Gateway
 from proxy.keys import Caller
 from proxy.state.database import milliseconds
@@ -34,7 +33,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     caller: Caller
     ask: Ask
-    address: str  # ours, as this client sees it: https://pictor.example
     request_id: str
     strict: bool = False
     idempotency_key: str | None = None
@@ -66,10 +64,15 @@ async def marked(wanted: Wanted, route: Route) -> Marks:
         print = await asyncio.to_thread(record.fingerprint, owner, ask)
     if cache is not None and print is not None:
         # The ids of fingerprints and of cache keys never meet: only the latter are digested twice.
-        whose = "" if cache.shared else owner
+        whose = "" if cache.shared and not own_files(ask) else owner
         cached = await asyncio.to_thread(record.fingerprint, whose, ask, ("cached",))
     key = wanted.idempotency_key
     return Marks(print=print, claim=record.claim(owner, key) if key else None, cached=cached)
+
+
+def own_files(ask: Ask) -> bool:
+    """Whether it names uploads of its key's: no other key may have what is made of them."""
+    return any(isinstance(each, FileRef) for each in (*ask.images, ask.mask, ask.markup))
 
 
 async def find(gateway: Gateway, wanted: Wanted, marks: Marks, route: Route) -> Work | None:
@@ -79,7 +82,7 @@ async def find(gateway: Gateway, wanted: Wanted, marks: Marks, route: Route) -> 
     if route.cache is not None and (found := await by_cache(gateway, wanted, marks.cached, route.cache)):
         return found
     if wanted.again and marks.print is not None and not gateway.works.fresh(marks.print):
-        return await by_print(gateway, wanted, marks.print)
+        return await by_print(gateway, wanted, marks)
     return None
 
 
@@ -109,18 +112,19 @@ def same_call(before: str | None, now: str | None) -> None:
         )
 
 
-async def by_print(gateway: Gateway, wanted: Wanted, print: str) -> Work | None:
+async def by_print(gateway: Gateway, wanted: Wanted, marks: Marks) -> Work | None:
     """What an SDK's own retry repeats: a call that still runs here, or one whose client left without the answer."""
-    if running := gateway.works.by_mark.get(print):
+    if running := gateway.works.like(marks.print or ""):
         return recovered(gateway, running, "retry")
     if not gateway.config.history.enabled:
         return None
-    row = await gateway.history.lost(print, milliseconds() - int(AGAIN_SECONDS * 1000))
+    since = milliseconds() - int(AGAIN_SECONDS * 1000)
+    row = await gateway.history.lost(marks.row or "", wanted.caller.id, since)
     if row is None:
         return None
     row = await ended(gateway, row)
-    if row.error is not None and not uncertain(record.fault_of(row.error)):
-        return None  # it failed, and cost nothing: this is a new try
+    if row.status == "failed" and row.cost == 0 and not row.wasted:
+        return None  # it cost nothing: this is a new try
     return recovered(gateway, await kept(gateway, wanted, row), "retry")
 
 
@@ -130,7 +134,7 @@ async def by_cache(gateway: Gateway, wanted: Wanted, mark: str | None, cache: Ca
         return None
     if running := gateway.works.by_mark.get(mark):
         gateway.metrics.count("cache_hits_total", "joined")
-        return running
+        return running.shared(wanted.caller.id)
     oldest = milliseconds() - int(cache.seconds * 1000)
     row = gateway.works.cached.get(mark) or await gateway.history.same(mark, oldest)
     if row is None or row.ended is None or row.ended < oldest:
@@ -141,8 +145,7 @@ async def by_cache(gateway: Gateway, wanted: Wanted, mark: str | None, cache: Ca
         gateway.works.cached.pop(mark, None)
         return None
     gateway.metrics.count("cache_hits_total", "kept")
-    found.headers = {**found.headers, "x-pictor-cache": "hit"}
-    return found
+    return found.shared(wanted.caller.id)
 
 
 def recovered(gateway: Gateway, work: Work, how: str) -> Work:
@@ -162,23 +165,30 @@ async def ended(gateway: Gateway, row: Task) -> Task:
         await asyncio.sleep(next(looks, LOOKS[-1]))
         found = await gateway.history.get(row.id)
         if found is None:
-            raise Fault("missing", f"The task {row.id} was deleted.", code="task_not_found")
+            raise just_failed()
         row = found
     return row
+
+
+def just_failed() -> Fault:
+    """Of a call that waited for one with the same Idempotency-Key, which was refused: the key is free again."""
+    return Fault("overloaded", "The same call has just failed.", code="server_is_overloaded", retry_after=1)
 
 
 async def kept(gateway: Gateway, wanted: Wanted, row: Task) -> Work:
     """The result of a row. Raises the fault with which it ended, or where its files are gone."""
     if row.error is not None or row.result is None:
-        raise record.fault_of(row.error or {"kind": "upstream", "message": "The task has no result."})
+        fault = record.fault_of(row.error or {"kind": "upstream", "message": "The task has no result."})
+        fault.passing = row.cost is None  # it may have been paid for: nobody makes it again unasked
+        raise fault
     respond = row.result["respond"]
-    pictures = [await again(gateway, wanted.address, each, respond) for each in record.outputs(row.result)]
+    pictures = [await again(gateway, each, respond) for each in record.outputs(row.result)]
     done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     done.set_result(record.result_from(row.result, wanted.ask, row.model or row.asked, pictures, row.cost))
-    return Work(row.id, done, {"x-pictor-task": row.id} if row.key == wanted.caller.id else {})
+    return Work(row.id, row.key, done, {"x-pictor-task": row.id})
 
 
-async def again(gateway: Gateway, address: str, output: Mapping[str, object], respond: str) -> Picture:
+async def again(gateway: Gateway, output: Mapping[str, object], respond: str) -> Picture:
     """A stored output, to be answered once more."""
     told = record.picture_from(output)
     if told.stored is None:
@@ -187,5 +197,5 @@ async def again(gateway: Gateway, address: str, output: Mapping[str, object], re
         return told
     stored = await gateway.files.open(told.stored)
     if respond == "url":
-        return replace(told, url=address + gateway.link(stored.id))
+        return replace(told, url=gateway.link(stored.id))
     return replace(told, blob=await gateway.files.fetched(stored))

@@ -71,12 +71,12 @@ def claim(owner: str, idempotency_key: str) -> str:
     return hashlib.sha256(f"{owner}\n{idempotency_key}".encode()).hexdigest()
 
 
-def result_of(result: Result) -> dict[str, Any]:
-    """What is needed to give the answer again."""
+def result_of(result: Result, *, prompts: bool) -> dict[str, Any]:
+    """What is needed to give the answer again; the prompts as the provider revised them only where they may be kept."""
     told: dict[str, Any] = {
         "created": result.created,
         "respond": result.finish.respond,
-        "outputs": [output_of(each) for each in result.pictures],
+        "outputs": [output_of(each, prompts=prompts) for each in result.pictures],
     }
     if usage := {name: value for name, value in _members(result.usage).items() if value is not None}:
         told["usage"] = usage
@@ -90,7 +90,7 @@ def result_of(result: Result) -> dict[str, Any]:
     return told
 
 
-def output_of(picture: Picture) -> dict[str, Any]:
+def output_of(picture: Picture, *, prompts: bool) -> dict[str, Any]:
     """One output, by its id in the store or the provider's own address."""
     told: dict[str, Any] = {}
     if picture.stored is not None:
@@ -101,7 +101,7 @@ def output_of(picture: Picture) -> dict[str, Any]:
         told |= {"type": picture.shape.type, "width": picture.shape.width, "height": picture.shape.height}
     if picture.size:
         told["bytes"] = picture.size
-    if picture.revised_prompt is not None:
+    if prompts and picture.revised_prompt is not None:
         told["revised_prompt"] = picture.revised_prompt
     if picture.extra:
         told["provider"] = picture.extra
@@ -163,10 +163,11 @@ def _members(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-def completed(task: Task, result: Result, timings: dict[str, float]) -> Ending:
+def completed(task: Task, result: Result, timings: dict[str, float], *, prompts: bool) -> Ending:
     """The row and the cost of a call that made something."""
     done = replace(
-        task, status="completed", ended=milliseconds(), model=result.model, result=result_of(result),
+        task, status="completed", ended=milliseconds(), model=result.model,
+        result=result_of(result, prompts=prompts),
         bytes=sum(each.size for each in result.pictures if each.stored), timings=timings,
         cost=prices.micros(result.cost_usd), wasted=prices.micros(result.wasted_usd) or 0,
     )  # fmt: skip

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from proxy import prices, record
 from proxy.answer import Preview, Result
+from proxy.ask import Ask
 from proxy.draw import Drawing, Planned, draw, planned
 from proxy.gateway import Gateway
 from proxy.keys import Caller, check_model
-from proxy.known import Marks, Wanted, by_claim, find, marked
+from proxy.known import Marks, Wanted, by_claim, find, just_failed, marked
 from proxy.limits import Admission, check_request, check_size
 from proxy.logs import log, say
 from proxy.state import ids
@@ -45,13 +46,13 @@ async def begin(gateway: Gateway, wanted: Wanted, previews: asyncio.Queue[Previe
             if gateway.config.history.enabled:
                 gateway.ledger.check()
             check_request(caller.tier, ask.n, ask.size)
-            work = await planned(gateway, ask, owner=caller.id, strict=wanted.strict, address=wanted.address)
+            work = await planned(gateway, ask, owner=caller.id, strict=wanted.strict)
             for plan in work.plans:
                 for job in plan.jobs:
                     check_size(caller.tier, *(job.size or (0, 0)))
             return await admitted(gateway, wanted, within_budget(gateway, caller, work), marks, previews)
-    except Fault:
-        gateway.works.failed(marks.print)
+    except Fault as fault:
+        gateway.works.failed(marks.print, fault)
         raise
 
 
@@ -69,12 +70,13 @@ async def admitted(
     try:
         task = row_of(gateway, wanted, planned, marks, id)
         if bounded(caller):
-            task = replace(task, estimate=prices.micros(prices.estimate(planned.plans)))
+            # Of the plans whose price is known: the others, where they are allowed, are what no budget bounds.
+            task = replace(task, estimate=prices.micros(prices.estimate(prices.priced(planned.plans))))
         if task.claim is not None and not (claimed := await gateway.ledger.claim(task)):
-            found = await by_claim(gateway, wanted, marks)  # another was quicker
+            await gateway.limits.release(caller.id, id)  # it waits for the one that was quicker, and is no job
+            found = await by_claim(gateway, wanted, marks)
             if found is None:
-                raise Fault("overloaded", "The same call has just failed.", code="server_is_overloaded", retry_after=1)
-            await gateway.limits.release(caller.id, id)
+                raise just_failed()
             return found
         await reserved(gateway, caller, task)
     except BaseException:
@@ -154,62 +156,64 @@ def start(
     gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, task: Task, admission: Admission,
     previews: asyncio.Queue[Preview] | None,
 ) -> Work:  # fmt: skip
-    """Let it run, beside the request that asked for it."""
-    doing = asyncio.ensure_future(run(gateway, wanted, planned, task, previews))
-    work = Work(task.id, doing, {**admission.headers, "x-pictor-task": task.id})
+    """Let it run, beside the request that asked for it. It does not hold what was sent: the plans have the pictures."""
+    doing = asyncio.ensure_future(run(gateway, planned, task, previews))
+    work = Work(task.id, task.key, doing, {**admission.headers, "x-pictor-task": task.id})
     work.print, work.claim, work.cache = marks.print, marks.claim, marks.cached
-    gateway.works.add(work, marks.print, marks.claim, marks.cached)
+    gateway.works.add(work)
     doing.add_done_callback(lambda done: finished(gateway, work, done))
-    if marks.print is None and not doing.done():
-        gateway.aside(printed(gateway, work, wanted))
+    if marks.print is None:
+        gateway.aside(printed(gateway, work, task, wanted.ask))
     return work
 
 
-async def printed(gateway: Gateway, work: Work, wanted: Wanted) -> None:
-    """Take the fingerprint of a large request while it is worked on, so that a try again finds it."""
-    route = gateway.catalog.route(wanted.ask.model)
-    ask = replace(wanted.ask, model=route.name)
-    work.print = await asyncio.to_thread(record.fingerprint, wanted.caller.id, ask)
-    if work.id in gateway.works.running:
-        gateway.works.by_mark[work.print] = work
+async def printed(gateway: Gateway, work: Work, task: Task, ask: Ask) -> None:
+    """Take the fingerprint of a large request while it is worked on, so that a try again finds it anywhere."""
+    print = await asyncio.to_thread(record.fingerprint, task.key, replace(ask, model=task.asked))
+    del ask  # and its pictures
+    work.print = print
+    await asyncio.sleep(LATE)
+    if work.id in gateway.works.running and gateway.config.history.enabled:
+        gateway.ledger.begin(replace(task, fingerprint=print))
 
 
 def finished(gateway: Gateway, work: Work, done: asyncio.Future[Result]) -> None:
     """It runs no more: forget it, and say so where nobody waits."""
     gateway.works.drop(work)
     fault = None if done.cancelled() else done.exception()  # asking counts as having seen it
-    if isinstance(fault, Fault):
-        gateway.works.failed(work.print)
+    if isinstance(fault, Fault) and not work.lost:  # else nobody heard it: a try again is for the same picture
+        gateway.works.failed(work.print, fault)
     if work.lost:
         say("a call ended after its client had left", task=work.id, fault=str(fault) if fault else None)
 
 
-async def run(
-    gateway: Gateway, wanted: Wanted, planned: Planned, task: Task, previews: asyncio.Queue[Preview] | None
-) -> Result:
+async def run(gateway: Gateway, planned: Planned, task: Task, previews: asyncio.Queue[Preview] | None) -> Result:
     """Draw, and write down what came of it, whatever that is."""
     history = gateway.config.history.enabled
-    late = asyncio.get_running_loop().call_later(LATE, gateway.ledger.begin, task) if history else None
+    late = None
+    if history and task.fingerprint is not None:  # else it is written down with that, once it is known
+        late = asyncio.get_running_loop().call_later(LATE, gateway.ledger.begin, task)
     drawing = Drawing(keep=history and gateway.config.history.outputs)
     try:
         result = await draw(gateway, planned, drawing, previews)
     except BaseException as error:
-        fault = as_ended(error)
+        fault = as_ended(error, tried=drawing.target is not None)
         await written(gateway, record.failed(task, fault, drawing.timings, drawing.target))
         if fault is error:
             raise
         raise fault from error
     else:
-        await written(gateway, record.completed(task, result, drawing.timings))
+        prompts = gateway.config.history.prompts
+        await written(gateway, record.completed(task, result, drawing.timings, prompts=prompts))
         return result
     finally:
         if late is not None:
             late.cancel()
-        await gateway.limits.release(wanted.caller.id, task.id)
+        await gateway.limits.release(task.key, task.id)
 
 
-def as_ended(error: BaseException) -> Fault:
-    """How a call ended that made nothing."""
+def as_ended(error: BaseException, *, tried: bool) -> Fault:
+    """How a call ended that made nothing. What nobody foresaw may have come after the picture was paid for."""
     match error:
         case Fault():
             return error
@@ -219,7 +223,9 @@ def as_ended(error: BaseException) -> Fault:
         case _:
             log.error("unforeseen error", exc_info=error)
             text = "An error occurred while processing your request. It has been logged."
-            return Fault("upstream", text, code="internal_error")
+            fault = Fault("upstream", text, code="internal_error")
+            fault.passing = tried
+            return fault
 
 
 async def written(gateway: Gateway, ending: Ending) -> None:
@@ -239,6 +245,8 @@ async def written(gateway: Gateway, ending: Ending) -> None:
 
 def left(gateway: Gateway, work: Work) -> None:
     """The client of this work has gone without its answer."""
+    if gateway.works.running.get(work.id, work) is not work:
+        return  # it only shared that of another call, whose client may be there
     work.lost = True
     if gateway.config.history.enabled:
         gateway.ledger.lost(work.id)

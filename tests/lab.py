@@ -79,6 +79,8 @@ class Lab(Fake):
             case "slow":
                 await until(lambda: self.go.is_set() or left(request))
                 self.gone += left(request)
+                if rest == "cut":
+                    return await cut_off(request)
             case "cut":
                 return await cut_off(request)
             case "say":

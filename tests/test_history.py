@@ -184,11 +184,12 @@ async def test_calls_whose_answer_may_still_be_wanted(archive: Archive, history:
     waits = made(NOON + 1, fingerprint="f", ended=None, status="in_progress")
     await archive.write(answered, left)
     await archive.begin(waits)
-    assert await history.lost("f", NOON) == left
-    assert await history.lost("f", NOON + 3) is None
+    assert await history.lost("f", ALICE, NOON) == left
+    assert await history.lost("f", BOB, NOON) is None
+    assert await history.lost("f", ALICE, NOON + 3) is None
     await history.delete(left.id, ALICE)
-    assert await history.lost("f", NOON) == waits
-    assert await history.lost("g", NOON) is None
+    assert await history.lost("f", ALICE, NOON) == waits
+    assert await history.lost("g", ALICE, NOON) is None
 
 
 async def test_calls_that_made_the_same(archive: Archive, history: History) -> None:

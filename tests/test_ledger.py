@@ -213,14 +213,6 @@ async def test_the_end_settles_what_was_reserved(ledger: Ledger) -> None:
     assert await ledger.database.read(rows(tables.reservation)) == []
 
 
-async def test_what_is_released_can_be_spent(ledger: Ledger) -> None:
-    first = task()
-    assert await ledger.reserve(reservation(first, per_day=COST)) is None
-    await ledger.release(first.id)
-    assert await ledger.reserve(reservation(task(), per_day=COST)) is None
-    assert await spent(ledger.database) == Total(reserved=COST)
-
-
 async def test_who_asks_and_leaves_holds_nothing(ledger: Ledger) -> None:
     for turns in range(6):  # gone before, while and after it is written
         asked = [asyncio.create_task(ledger.reserve(reservation(task()))) for _ in range(3)]
@@ -235,6 +227,30 @@ async def test_who_asks_and_leaves_holds_nothing(ledger: Ledger) -> None:
     assert await ledger.database.read(rows(tables.reservation)) == []
     assert (await spent(ledger.database) or Total()).reserved == 0
     assert [row.claim for row in await ledger.database.read(rows(tables.task))] == [None]
+
+
+async def test_who_leaves_as_the_answer_comes_holds_nothing(ledger: Ledger) -> None:
+    """Two are written together: what one does with its answer is done before the other has its own."""
+    await ledger.reserve(reservation(task("key_b")))
+    late: list[asyncio.Task[Any]] = []
+
+    async def quick() -> None:
+        await ledger.reserve(reservation(task("key_b")))
+        for each in late:
+            each.cancel()
+
+    async def claiming() -> None:
+        await ledger.claim(task(claim="a"))
+        late[1].cancel()
+
+    first, other = asyncio.create_task(quick()), asyncio.create_task(claiming())
+    late.append(asyncio.create_task(ledger.reserve(reservation(task("key_b")))))
+    late.append(asyncio.create_task(ledger.claim(task(claim="b"))))
+    await asyncio.gather(first, other, *late, return_exceptions=True)
+    assert [each.cancelled() for each in late] == [True, True]
+    await ledger.end(ended(task()))  # all that came before has been written
+    assert await spent(ledger.database, "key_b") == Total(reserved=2 * COST)
+    assert sorted(row.claim or "" for row in await ledger.database.read(rows(tables.task))) == ["", "a"]
 
 
 async def test_an_end_is_written_though_nobody_waits(ledger: Ledger) -> None:

@@ -289,14 +289,6 @@ async def test_files_that_are_gone_already_hinder_nothing(archive: Archive, alic
     assert (await alice.send("DELETE", f"/v1/tasks/{task.id}")).status_code == 200
 
 
-async def test_the_files_of_another_task_stay(archive: Archive, alice: Client) -> None:
-    id = await archive.files.save(blob(picture("red.png")), "image/png")
-    task = made(result=RESULT | {"outputs": [{"id": id}], "cached": "task_0"}, bytes=9)
-    await archive.write(task)
-    assert (await alice.send("DELETE", f"/v1/tasks/{task.id}")).status_code == 200
-    assert (await archive.files.open(id)).id == id
-
-
 async def test_a_running_task_is_not_deleted(archive: Archive, alice: Client) -> None:
     task = made(status="in_progress", ended=None)
     await archive.begin(task)

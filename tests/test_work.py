@@ -1,4 +1,4 @@
-"""A making call on the real server: what is known again, what is limited, what is paid, and what outlives its client."""
+"""Making calls on the real server: what is known again, is limited, is paid, and outlives its client."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import httpx
 import pytest
 from openai import DefaultHttpxClient, OpenAI
 
+from proxy.errors import uncertain
+from proxy.work import as_ended
 from tests.fakes.base import picture, running
 from tests.lab import TEXT, Lab, error, fresh, generate, lab, post, total, wait
 from tests.server import KEY, Server, serving, stop
@@ -165,6 +167,88 @@ def test_a_large_upload_is_known_again(server: Server, upstream: Lab) -> None:
     assert len(upstream.made) == 1
 
 
+def test_a_refusal_that_no_sdk_repeats_is_no_reason_to_make_it_again(server: Server, upstream: Lab) -> None:
+    refused = generate(server, "slow", "lab/priced", watermark=True, headers={"x-pictor-strict": "true"})
+    assert error(refused, 400)["param"] == "watermark"
+    left_alone(server, upstream, {}, watermark=True)
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(
+            generate, server, "slow", "lab/priced", watermark=True, headers={"x-stainless-retry-count": "1"}
+        )
+        wait(lambda: total(server, "results_recovered_total", how="retry") == 1)
+        upstream.go.set()
+        assert again.result().status_code == 200
+    assert len(upstream.made) == 1
+
+
+def test_a_failure_that_nobody_heard_of_is_told_to_who_tries_again(server: Server, upstream: Lab) -> None:
+    left_alone(server, upstream, {}, prompt="slow cut")
+    upstream.go.set()
+    wait(lambda: tasks(server)[0]["status"] == "failed")
+    again = generate(server, "slow cut", "lab/priced", headers={"x-stainless-retry-count": "1"})
+    assert error(again, 502)["code"] == "ambiguous"
+    assert again.headers["x-should-retry"] == "false"
+    assert len(upstream.made) == 1
+
+
+def test_of_two_that_are_the_same_the_one_is_joined_whose_client_left(server: Server, upstream: Lab) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        left_alone(server, upstream, {})
+        waits = pool.submit(generate, server, "slow", "lab/priced")
+        wait(lambda: len(tasks(server)) == 2)
+        again = pool.submit(generate, server, "slow", "lab/priced", headers={"x-stainless-retry-count": "1"})
+        wait(lambda: total(server, "results_recovered_total", how="retry") == 1)
+        upstream.go.set()
+        answered = [each.result().headers["x-pictor-task"] for each in (waits, again)]
+    assert answered == [each["id"] for each in tasks(server)]
+    assert len(upstream.made) == 2
+
+
+@pytest.mark.parametrize("how", ["kept", "large"])
+def test_a_try_again_at_another_process(upstream: Lab, tmp_path: Path, how: str) -> None:
+    """Whose row there is found by, though the alias keeps answers, or the fingerprint came later than the work."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    data = str(tmp_path / "data")
+    with served(tmp_path / "one", upstream, data=data) as one, served(tmp_path / "other", upstream, data=data) as other:
+
+        def ask(server: Server, count: str) -> httpx.Response:
+            headers = {"x-stainless-retry-count": count}
+            if how == "kept":
+                return generate(server, "slow", "kept", headers=headers)
+            file = {"image": ("a.png", picture((900, 900)) + bytes(1 << 20))}
+            return post(
+                server, "images/edits", data={"model": "lab/painter-9", "prompt": "slow"}, files=file, headers=headers
+            )
+
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(ask, one, "0")
+            wait(lambda: tasks(other))
+            second = pool.submit(ask, other, "1")
+            wait(lambda: total(other, "http_in_flight", route="/v1/images/" + ("generations", "edits")[how == "large"]))
+            upstream.go.set()
+            assert second.result().headers["x-pictor-task"] == first.result().headers["x-pictor-task"]
+    assert len(upstream.made) == 1
+
+
+def test_what_a_killed_server_may_have_paid_for_is_not_made_again(upstream: Lab, tmp_path: Path) -> None:
+    with served(tmp_path, upstream) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(generate, server, "slow", "lab/priced")
+        wait(lambda: tasks(server))
+        stop(server.process, signal.SIGKILL)
+        assert isinstance(asked.exception(), httpx.TransportError)
+    with served(tmp_path, upstream) as server:
+        again = generate(server, "slow", "lab/priced", headers={"x-stainless-retry-count": "1"})
+        assert error(again, 502)["code"] == "interrupted"
+        assert again.headers["x-should-retry"] == "false"
+    assert len(upstream.made) == 1
+
+
+def test_what_nobody_foresaw_may_have_been_paid() -> None:
+    assert uncertain(as_ended(RuntimeError(), tried=True))
+    assert not uncertain(as_ended(RuntimeError(), tried=False))
+
+
 # Idempotency-Key
 
 
@@ -278,6 +362,17 @@ def test_a_model_without_a_price_does_not_escape_a_budget(upstream: Lab, tmp_pat
         assert tasks(server, OTHER)[0]["cost_usd"] is None
 
 
+def test_what_has_a_price_is_bounded_beside_what_has_none(upstream: Lab, tmp_path: Path) -> None:
+    more: dict[str, Any] = {
+        "tiers": {"small": {"budget_usd_per_day": 0.25}}, "prices": {"unknown": "allow"},
+        "models": {"either": {"targets": ["lab/priced", "lab/several"]}},
+    }  # fmt: skip
+    with served(tmp_path, upstream, **more) as server:
+        assert generate(server, "x", "either", headers=as_other()).headers["x-pictor-cost-usd"] == "0.25"
+        assert error(generate(server, "y", "either", headers=as_other()), 429)["code"] == "insufficient_quota"
+    assert len(upstream.made) == 1
+
+
 def as_other(**more: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {OTHER}", **more}
 
@@ -349,6 +444,37 @@ def test_kept_answers_that_all_may_share(upstream: Lab, tmp_path: Path) -> None:
     assert len(upstream.made) == 1
 
 
+def test_who_joins_the_call_of_another_gets_the_pictures_alone(upstream: Lab, tmp_path: Path) -> None:
+    """And those at an address that it knows, whatever the other one wrote into its request."""
+    alias = {"kept": {"targets": "lab/priced", "cache": {"shared": True}}}
+    with served(tmp_path, upstream, models=alias) as server, ThreadPoolExecutor(2) as pool:
+        headers = as_other(Host="evil.example")
+        first = pool.submit(generate, server, "slow", "kept", response_format="url", headers=headers)
+        wait(lambda: upstream.made)
+        second = pool.submit(generate, server, "slow", "kept", response_format="url")
+        wait(lambda: total(server, "cache_hits_total", how="joined") == 1)
+        upstream.go.set()
+        theirs, ours = first.result(), second.result()
+    assert theirs.json()["data"][0]["url"].startswith("http://evil.example/v1/outputs/")
+    assert ours.json()["data"][0]["url"].startswith(f"{server.address}/v1/outputs/")
+    assert {name for name in ours.headers if name.startswith("x-ratelimit")} == set()
+    assert "x-pictor-task" not in ours.headers
+    assert (ours.headers["x-pictor-cache"], ours.headers["x-pictor-cost-usd"]) == ("hit", "0")
+    assert theirs.headers["x-pictor-cost-usd"] == "0.25"
+    assert len(upstream.made) == 1
+
+
+def test_what_is_made_of_an_upload_stays_its_owners(upstream: Lab, tmp_path: Path) -> None:
+    alias = {"kept": {"targets": "lab/several", "cache": {"shared": True}}}
+    with served(tmp_path, upstream, models=alias) as server:
+        sent = post(server, "files", data={"purpose": "vision"}, files={"file": ("a.png", picture((9, 9)))})
+        body = {"model": "kept", "prompt": "x", "images": [{"file_id": sent.json()["id"]}]}
+        assert post(server, "images/edits", json=body).status_code == 200
+        assert post(server, "images/edits", json=body).headers["x-pictor-cache"] == "hit"
+        assert error(post(server, "images/edits", json=body, headers=as_other()), 400)["param"] == "images[0].file_id"
+    assert len(upstream.made) == 1
+
+
 # Without a history
 
 
@@ -368,8 +494,12 @@ def test_prompts_are_kept_or_not(upstream: Lab, tmp_path: Path) -> None:
         assert task["metadata"] == {"project": "x"}
         assert "a secret plan" not in server.log.read_text()
     with served(tmp_path, upstream, history={"prompts": False}) as server:
-        generate(server, "another plan", "lab/priced")
-        assert "prompt" not in tasks(server)[0]["request"]
+        made = json.dumps({"data": [{"b64_json": TEXT, "revised_prompt": "another plan, in oil"}]})
+        answer = generate(server, f"say {made}", "lab/priced").json()["data"][0]
+        assert answer["revised_prompt"] == "another plan, in oil"
+        (task,) = tasks(server, limit="1")
+        assert "prompt" not in task["request"]
+        assert task["outputs"][0]["revised_prompt"] is None
     stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("pictor.db*"))
     assert b"a secret plan" in stored
     assert b"another plan" not in stored

@@ -121,7 +121,7 @@ async def interrupted(database: Database) -> None:
     (row,) = await database.read(rows(tables.task))
     assert (row.status, row.error["code"], row.error["kind"]) == ("failed", "interrupted", "upstream")
     assert row.ended
-    assert row.claim == "c"  # the same call again must not be made, and paid, in silence
+    assert (row.claim, row.lost) == ("c", True)  # the same call again must not be made, and paid, in silence
     assert await database.read(rows(tables.reservation)) == []
     assert await database.read(rows(tables.slot)) == []
     assert await spent(database) == budgets.Total()

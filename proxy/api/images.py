@@ -76,23 +76,8 @@ async def whole(request: Request[None, None, State], most: int) -> tuple[bytes, 
 async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream:
     """Serve one making call."""
     gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    if gateway.draining:
-        raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
-    headers, state = request.headers, request.scope["state"]
-    ask = await read(request, op, gateway)
-    if deployment:
-        ask = replace(ask, model=unquote(deployment))
-    wanted = Wanted(
-        caller=caller, ask=ask, address=address(request, gateway), request_id=request_id.get() or "",
-        strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
-        again=headers.get("x-stainless-retry-count", "0") != "0",
-    )  # fmt: skip
-    state["told"] = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
-    if ask.metadata:
-        state["told"]["metadata"] = ask.metadata
-    previews: asyncio.Queue[Preview] | None = asyncio.Queue() if ask.stream else None
-    work = await begin(gateway, wanted, previews)
+    work, previews = await begun(request, op, deployment)
+    state = request.scope["state"]
     state["told"]["task"] = work.id
     lost = partial(left, gateway, work)
     if previews is not None:
@@ -102,10 +87,34 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
             state["told"] |= told(result)
             return result
 
-        return Stream(ask.op, drawn, previews, state, work.headers, lost)
+        return Stream(op, drawn, previews, state, work.headers, lost)
     result = await watched(work, request, lost)
     state["told"] |= told(result)
-    return Answer(200, answer.body(result), {**answer.headers(result), **work.headers}, lost=lost)
+    pieces = answer.body(result, address(request, gateway))
+    return Answer(200, pieces, {**answer.headers(result), **work.headers}, lost=lost)
+
+
+async def begun(
+    request: Request[None, None, State], op: PictureOp, deployment: str
+) -> tuple[Work, asyncio.Queue[Preview] | None]:
+    """The work of this call, and its previews where it streams. What was sent is not held beyond that."""
+    gateway: Gateway = request.app.state.gateway
+    caller = await calling(request)
+    if gateway.draining:
+        raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
+    headers = request.headers
+    ask = await read(request, op, gateway)
+    if deployment:
+        ask = replace(ask, model=unquote(deployment))
+    wanted = Wanted(
+        caller=caller, ask=ask, request_id=request_id.get() or "",
+        strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
+        again=headers.get("x-stainless-retry-count", "0") != "0",
+    )  # fmt: skip
+    said = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
+    request.scope["state"]["told"] = said | ({"metadata": ask.metadata} if ask.metadata else {})
+    previews: asyncio.Queue[Preview] | None = asyncio.Queue() if ask.stream else None
+    return await begin(gateway, wanted, previews), previews
 
 
 def idempotency_key(headers: Mapping[str, str]) -> str | None:

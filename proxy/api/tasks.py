@@ -303,12 +303,6 @@ async def forget(request: Request[None, None, State], id: Id) -> Answer:
     found = await gateway.history.one(id, caller.id)
     check_ended(found)
     # The files first: a row that is left behind by a crash can be deleted again, a file without a row by nobody.
-    await gateway.files.delete(own_outputs(found))
+    await gateway.files.delete([each["id"] for each in record.outputs(found.result) if "id" in each])
     await gateway.history.delete(id, caller.id)
     return Answer(200, [msgspec.json.encode(Deleted(id=id))], {})
-
-
-def own_outputs(task: Task) -> list[str]:
-    """The stored outputs that it made itself: those of an answer that was given again are another task's."""
-    again = task.result and task.result.get("cached")
-    return [] if again else [each["id"] for each in record.outputs(task.result) if "id" in each]

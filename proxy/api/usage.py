@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -111,9 +112,13 @@ async def usage(request: Request[None, None, State]) -> Response[Any]:
     if len(sums) > MOST:
         text = f"That are more than {MOST} groups. Ask for fewer days or groups, or for format=csv."
         raise invalid.invalid_value("group_by", text)
+    return Response(await asyncio.to_thread(told, span, groups, sums), media_type="application/json")
+
+
+def told(span: Span, groups: Sequence[Group], sums: Sequence[Sums]) -> bytes:
+    """The sums as JSON. There may be very many: for a thread."""
     data = [described(each, groups) for each in sums]
-    told = UsageList(start=span.first, end=span.last, group_by=list(groups), data=data)
-    return Response(msgspec.json.encode(told), media_type="application/json")
+    return msgspec.json.encode(UsageList(start=span.first, end=span.last, group_by=list(groups), data=data))
 
 
 def preferred(headers: Mapping[str, str]) -> Format:
@@ -189,9 +194,14 @@ async def exported(history: History, span: Span, groups: Sequence[Group]) -> Asy
     head = lines([columns])
     for stretch in stretches(span) if "day" in groups else (span,):
         found = await history.usage(stretch, groups)
-        rows = (msgspec.structs.asdict(described(each, groups)) for each in found)
-        yield head + lines([cell(row[name]) for name in columns] for row in rows)
+        yield head + await asyncio.to_thread(written, found, groups, columns)
         head = b""
+
+
+def written(found: Iterable[Sums], groups: Sequence[Group], columns: Sequence[str]) -> bytes:
+    """The groups as lines. There may be very many: for a thread."""
+    rows = (msgspec.structs.asdict(described(each, groups)) for each in found)
+    return lines([cell(row[name]) for name in columns] for row in rows)
 
 
 async def continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

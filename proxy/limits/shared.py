@@ -135,9 +135,11 @@ class Shared:
             self._lose(error)
             self._answer_alone(wanted, ended)
         except Exception as error:  # of ours: nobody must wait for ever
-            for waiting in [waiting for _, waiting in (*wanted, *ended)]:
-                if waiting is not None and not waiting.done():
+            log.error("limits cannot be judged", exc_info=error)
+            for _, waiting in wanted:
+                if not waiting.done():
                     waiting.set_exception(error)
+            _let_go(ended)  # what is made must not be lost with its slot, whose lease ends by itself
         else:
             for (each, done), admission in zip(wanted, found, strict=True):
                 self._answer(each, done, admission)

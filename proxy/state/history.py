@@ -131,10 +131,12 @@ class History:
         """The task that has this claim."""
         return await self._first(sa.select(_TASK).where(_TASK.c.claim == claim))
 
-    async def lost(self, fingerprint: str, since: int) -> Task | None:
-        """The newest call like that, created since then, whose client may still want its answer: it left, or waits."""
+    async def lost(self, fingerprint: str, key: str, since: int) -> Task | None:
+        """The newest call of `key` like that, created since then, whose client may still want its answer: it left, or
+        waits.
+        """
         waits = sa.or_(_TASK.c.lost, _TASK.c.ended.is_(None))
-        return await self._first(_like(fingerprint).where(_TASK.c.created >= since, waits))
+        return await self._first(_owned(_like(fingerprint), key).where(_TASK.c.created >= since, waits))
 
     async def same(self, fingerprint: str, since: int) -> Task | None:
         """The newest call like that which was completed since then."""

@@ -16,7 +16,7 @@ from proxy.state.records import Ending
 
 def keep(folder: Path, endings: Sequence[Ending]) -> None:
     """One file, complete under its name or not there. Raises `OSError`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds prompts
     path = folder / f"{ids.new('')}.json"
     draft = path.with_suffix(".part")
     try:

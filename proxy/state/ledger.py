@@ -17,7 +17,7 @@ import msgspec
 
 from proxy.logs import log, say
 from proxy.state import budgets, journal, records
-from proxy.state.budgets import Decision, Reservation, Short
+from proxy.state.budgets import Reservation, Short
 from proxy.state.database import Database, unavailable
 from proxy.state.records import Answers, Batch, Ending, Entry, Task
 from translators.base import Fault
@@ -144,9 +144,16 @@ class Ledger:
         self._wake.set()
 
     async def claim(self, task: Task) -> bool:
-        """Write that `task` is under way; False where another task has its claim. Raises as `check` does."""
+        """Write that `task` is under way; False where another task has its claim. Raises as `check` does.
+
+        Where this raises, or is cancelled, nothing stays claimed.
+        """
         self.check()
-        return await self._written(self._waiting.claims, task)
+        try:
+            return await self._written(self._waiting.claims, task)
+        except asyncio.CancelledError:  # it may have been written
+            self.withdraw(task.id)
+            raise
 
     async def reserve(self, wanted: Reservation) -> Short | None:
         """Keep the amount free; else the budget that has not enough left: "day" or "month". Raises as `check` does.
@@ -154,7 +161,12 @@ class Ledger:
         Where this raises, or is cancelled, nothing stays reserved.
         """
         self.check()
-        return await self._written(self._waiting.reservations, wanted)
+        try:
+            return await self._written(self._waiting.reservations, wanted)
+        except asyncio.CancelledError:  # it may have been written
+            self._waiting.unreserved.append(wanted.task)
+            self._wake.set()
+            raise
 
     async def end(self, ending: Ending) -> None:
         """Write how a task ended; returns when nothing can lose it any more.
@@ -165,11 +177,6 @@ class Ledger:
             await self._keep([ending])
         else:
             await self._written(self._waiting.endings, ending)
-
-    async def release(self, task: str) -> None:
-        """Give a reservation back whose task is not made after all. Does not wait for it."""
-        self._waiting.unreserved.append(task)
-        self._wake.set()
 
     async def replay(self) -> int:
         """Write what the journal holds; how many ends that were. To be called when the database is back, or opened."""
@@ -239,14 +246,13 @@ class Ledger:
         for ending in work.endings:
             _tell(ending.done, None)
         for claim, mine in zip(work.claims, answers.claims, strict=True):
-            if not _tell(claim.done, mine):
-                self._waiting.unclaimed.append(claim.wish.id)
+            _tell(claim.done, mine)
         unopened = []
         for wanted, decision in zip(work.reservations, answers.reservations, strict=True):
             if decision.unopened:
                 unopened.append(wanted)
-            elif not _tell(wanted.done, decision.short) and decision == Decision():
-                self._waiting.unreserved.append(wanted.wish.task)
+            else:
+                _tell(wanted.done, decision.short)
         if unopened:
             await self._open(unopened)
 
@@ -284,12 +290,9 @@ class Ledger:
             self._unkept += endings
 
 
-def _tell(future: asyncio.Future[A], answer: A) -> bool:
-    """False where nobody waits for it any more."""
-    if future.done():
-        return False
-    future.set_result(answer)
-    return True
+def _tell(future: asyncio.Future[A], answer: A) -> None:
+    if not future.done():  # else nobody waits for it any more
+        future.set_result(answer)
 
 
 def _refuse(work: Work, error: Exception) -> None:

@@ -187,9 +187,12 @@ def _take_over(workers: dict[str, int | None], connection: Connection) -> list[s
 
 
 def _failed() -> sa.Update:
-    """Tasks that nobody works on have failed. They keep their claims: what may be paid is not made again in silence."""
+    """Tasks that nobody works on have failed. They keep their claims, and their clients have lost their answers: what
+    may be paid is not made again in silence.
+    """
     table = tables.task
-    return sa.update(table).where(table.c.ended.is_(None)).values(status="failed", ended=milliseconds(), error=ERROR)
+    failed = sa.update(table).where(table.c.ended.is_(None))
+    return failed.values(status="failed", ended=milliseconds(), error=ERROR, lost=True)
 
 
 @cache
