@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a hundred calls, again and again: what was answered is not lost, and nothing is billed twice."""
+"""kill -9 in the middle of a hundred calls, again and again: what was answered is not lost, nothing is billed twice."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from translators.base import (
     blob,
     body,
 )
+from translators.video import VideoJob
 
 HERE = Path(__file__).parent / "wire"
 
@@ -47,6 +48,24 @@ def job(case: Mapping[str, Any]) -> Job:
     images = tuple(media(name) for name in plain.pop("images", ()))
     made = msgspec.convert(plain, Job, dec_hook=hook)
     return msgspec.structs.replace(made, images=images, **pictures)
+
+
+VIDEO_MEDIA = ("first", "last", "clip")
+
+
+def video_job(case: Mapping[str, Any]) -> VideoJob:
+    """The job of a case that makes a video."""
+    plain = dict(case)
+    given = {name: media(plain.pop(name)) for name in VIDEO_MEDIA if name in plain}
+    references = tuple(media(name) for name in plain.pop("references", ()))
+    made = msgspec.convert(plain, VideoJob)
+    return msgspec.structs.replace(made, references=references, **given)
+
+
+def video_pictures(job: VideoJob, case: Mapping[str, Any]) -> dict[int, str]:
+    """What each of its pictures is called in the case."""
+    named = {id(getattr(job, name)): case[name] for name in VIDEO_MEDIA if name in case}
+    return named | {id(each): name for each, name in zip(job.references, case.get("references", ()), strict=True)}
 
 
 def reply(call: Call, recorded: Mapping[str, Any]) -> Reply:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import SimpleNamespace
 
 from translators.base import Translator
+from translators.video import VideoTranslator
 
 NAMES: tuple[str, ...] = (
     "openai",
@@ -38,7 +40,19 @@ NAMES: tuple[str, ...] = (
 """Makers of models, then those who sell others' models, then servers of one's own."""
 
 
+VIDEO_MAKERS: tuple[str, ...] = ()
+"""Those that make videos too."""
+
+
 def load(name: str) -> Translator:
     """The translator of that name; its module is imported at the first call."""
     module: Translator = import_module(f"translators.{name}")
     return module
+
+
+def load_video(name: str) -> VideoTranslator:
+    """The translator of that provider's videos: its own words where it has any, else those for its pictures."""
+    first = import_module(f"translators.{name}")
+    own = import_module(f"translators.{name}.video" if hasattr(first, "__path__") else f"translators.{name}_video")
+    made: VideoTranslator = SimpleNamespace(**(vars(first) | {word: getattr(own, word) for word in own.__all__}))
+    return made

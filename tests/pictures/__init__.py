@@ -17,7 +17,9 @@ def data(name: str) -> bytes:
 
 
 def media(name: str) -> Media:
-    """That picture as the engine would hand it to a translator."""
+    """That picture, or video, as the engine would hand it to a translator."""
+    if name.endswith(".mp4"):
+        return Media(blob=blob(data(name)), type="video/mp4", width=1280, height=720)
     with Image.open(HERE / name) as image:
         alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
         return Media(
