@@ -133,7 +133,7 @@ class Catalog(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         """A `provider/model` that is in no list: the provider may have it all the same."""
         provider, slash, model = name.partition("/")
         upstream = self.upstreams.get(provider)
-        if not upstream or not slash or not model:
+        if not upstream or not slash or not model or "\0" in model:  # which PostgreSQL takes in no text
             return None
         target = target_of(self.config, upstream, model)
         return Route(name, (target,), hosting=self.config.files.hosting) if target else None

@@ -432,6 +432,7 @@ async def test_the_journal_is_read_by_who_comes_next(database: Database, tmp_pat
     made = [ended(task()) for _ in range(5)]
     journal.keep(tmp_path / "journal", made[:2])
     journal.keep(tmp_path / "journal", made[1:])
+    assert (tmp_path / "journal").stat().st_mode & 0o077 == 0  # it holds prompts
     (tmp_path / "journal" / "0.part").write_bytes(b"[{")  # died while it wrote
     async with writing(database, tmp_path) as one, writing(database, tmp_path) as other:
         await asyncio.gather(one.replay(), other.replay())

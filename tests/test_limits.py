@@ -775,6 +775,15 @@ async def test_without_its_database_each_process_has_its_share(postgres_server: 
     database.close()
 
 
+async def test_a_store_that_is_broken_takes_no_result_with_it(database: Database, heard: Heard) -> None:
+    async with limited(Records(database, "worker"), lambda: 2) as limits:
+        await limits.admit(APP, Tier(concurrent_jobs=6), None, 1, "task_0")
+        await database.write(lambda connection: connection.execute(sa.text("DROP TABLE slot")))
+        await limits.release(APP, "task_0")
+        assert await heard.lines.get() == ALONE
+        await limits.admit(APP, Tier(concurrent_jobs=6), None, 1, "task_1")
+
+
 async def test_several_processes_share_through_the_database(database: Database) -> None:
     several = build(Config(server=Server(workers=2)), database, lambda: 2, "worker_1")
     await several.start()

@@ -53,7 +53,7 @@ async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     files = config.Files(upload_bytes=20_000_000, reference_bytes=1_000_000)
     if request.param == "postgres-s3":
         place: S3 = request.getfixturevalue("s3")
-        files = replace(files, store=f"s3://{place.bucket}/data", options=place.options)
+        files = replace(files, store=f"s3://{place.bucket}/data", options=place.secrets)
         settings = replace(settings, database=Secret(request.getfixturevalue("postgres")))
     made = Gateway(replace(settings, files=files))
     await made.start()
@@ -490,6 +490,11 @@ async def test_a_reference_that_leads_nowhere(uploads: Uploads, key: str, known:
     with pytest.raises(Fault, match=f"No such File object: {ref.id}") as caught:
         await uploads.picture(key, ref, 1_000_000)
     assert (caught.value.kind, caught.value.code, caught.value.param) == ("invalid", "invalid_value", ref.param)
+
+
+async def test_an_id_that_no_database_takes(http: httpx.AsyncClient) -> None:
+    for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+        assert (await http.request(method, f"/v1/files/file-%00{path}")).status_code == 404
 
 
 async def test_a_reference_to_what_is_too_large(uploads: Uploads) -> None:

@@ -46,15 +46,15 @@ class Records:
         """As `Store` has it."""
         try:
             return await self._database.write(partial(_run, self._terms, ended, wanted))
-        except Fault as fault:
-            raise Away(fault.message) from fault
+        except (Fault, sa.exc.SQLAlchemyError) as error:
+            raise Away(str(error)) from error
 
     async def hold(self, slots: Sequence[Slot]) -> None:
         """As `Store` has it."""
         try:
             await self._database.write(partial(_hold, self._terms, slots))
-        except Fault as fault:
-            raise Away(fault.message) from fault
+        except (Fault, sa.exc.SQLAlchemyError) as error:
+            raise Away(str(error)) from error
 
     async def aclose(self) -> None:
         """The database is not ours to close."""

@@ -85,7 +85,7 @@ class Uploads:
     async def get(self, key: str, id: str) -> Upload:
         """One upload. Raises `Fault("missing")` where there is none, or another key's, or it has expired."""
         wanted = _SELECT.where(_FILE.c.id == id, _FILE.c.key == key, self._alive())
-        found = await self._database.read(partial(_uploads, wanted))
+        found = () if "\0" in id else await self._database.read(partial(_uploads, wanted))  # PostgreSQL takes none
         if not found:
             raise Fault("missing", f"No such File object: {clip(id)}", param="id")
         return found[0]
