@@ -160,9 +160,9 @@ def create(gateway: Gateway) -> Door:
     app = Litestar(
         route_handlers=[
             images.generations, images.edits, images.variations, models.models, models.model, health.health,
-            health.ready, health.metrics, outputs.output, files.create, files.page, files.retrieve, files.content,
-            files.remove, tasks.tasks, tasks.task, tasks.forget, account.account, admin.listed, admin.created,
-            admin.shown, admin.changed, admin.rotated, admin.revoked, usage.tasks, usage.usage,
+            health.ready, health.metrics, outputs.output, *files.HANDLERS, tasks.tasks, tasks.task, tasks.forget,
+            account.account, admin.listed, admin.created, admin.shown, admin.changed, admin.rotated, admin.revoked,
+            usage.tasks, usage.usage,
         ],
         before_request=entered,
         exception_handlers={Exception: trouble},

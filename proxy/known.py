@@ -65,7 +65,8 @@ async def marked(wanted: Wanted, route: Route) -> Marks:
     if cache is not None and print is not None:
         # The ids of fingerprints and of cache keys never meet: only the latter are digested twice.
         whose = "" if cache.shared and not own_files(ask) else owner
-        cached = await asyncio.to_thread(record.fingerprint, whose, ask, ("cached",))
+        also = ("cached", "strict") if wanted.strict else ("cached",)  # who is strict gets nothing that was adjusted
+        cached = await asyncio.to_thread(record.fingerprint, whose, ask, also)
     key = wanted.idempotency_key
     return Marks(print=print, claim=record.claim(owner, key) if key else None, cached=cached)
 

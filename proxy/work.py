@@ -9,6 +9,7 @@ The work runs in a task of its own: a client that leaves only ceases to wait for
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -198,18 +199,28 @@ async def run(gateway: Gateway, planned: Planned, task: Task, previews: asyncio.
         result = await draw(gateway, planned, drawing, previews)
     except BaseException as error:
         fault = as_ended(error, tried=drawing.target is not None)
-        await written(gateway, record.failed(task, fault, drawing.timings, drawing.target))
+        if history:
+            await written(gateway, record.failed(task, fault, drawing.timings, drawing.target))
         if fault is error:
             raise
         raise fault from error
     else:
-        prompts = gateway.config.history.prompts
-        await written(gateway, record.completed(task, result, drawing.timings, prompts=prompts))
+        if history:
+            prompts = gateway.config.history.prompts
+            await written(gateway, record.completed(task, result, drawing.timings, prompts=prompts))
         return result
     finally:
         if late is not None:
             late.cancel()
+        if drawing.lent:
+            gateway.aside(taken_back(gateway, drawing.lent))
         await gateway.limits.release(task.key, task.id)
+
+
+async def taken_back(gateway: Gateway, lent: list[str]) -> None:
+    """Delete pictures that a provider has fetched by now."""
+    with suppress(Fault):  # else they go when they are past their time
+        await gateway.files.delete(lent)
 
 
 def as_ended(error: BaseException, *, tried: bool) -> Fault:
@@ -230,8 +241,6 @@ def as_ended(error: BaseException, *, tried: bool) -> Fault:
 
 async def written(gateway: Gateway, ending: Ending) -> None:
     """Write it down. A picture that is paid is answered even where that fails."""
-    if not gateway.config.history.enabled:
-        return
     task, work = ending.task, gateway.works.running.get(ending.task.id)
     if work is not None:
         task = replace(task, lost=work.lost, fingerprint=task.fingerprint or work.print)

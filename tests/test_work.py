@@ -422,6 +422,13 @@ def test_an_alias_that_keeps_its_answers(server: Server, upstream: Lab) -> None:
     assert total(server, "cost_usd_total") == 0.75
 
 
+def test_a_kept_answer_is_not_for_who_is_stricter(server: Server, upstream: Lab) -> None:
+    assert generate(server, "x", "kept", watermark=True).headers["x-pictor-adjusted"]
+    strict = generate(server, "x", "kept", watermark=True, headers={"x-pictor-strict": "true"})
+    assert error(strict, 400)["param"] == "watermark"
+    assert len(upstream.made) == 1
+
+
 def test_identical_calls_at_once_are_one(server: Server, upstream: Lab) -> None:
     with ThreadPoolExecutor(5) as pool:
         asked = [pool.submit(generate, server, "slow", "kept") for _ in range(5)]

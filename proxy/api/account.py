@@ -16,10 +16,9 @@ from proxy.api.schema import Envelope
 from proxy.config import Tier
 from proxy.gateway import Gateway
 from proxy.keys import Caller
+from proxy.prices import dollars, micros
 from proxy.state.database import milliseconds
 from proxy.state.history import Account, Budget, Sums
-
-MICRO = 1_000_000
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +106,12 @@ def limits(tier: Tier) -> Limits:
 
 def budget(found: Budget, bound: float | None, resets_at: int) -> BudgetObject:
     """One budget."""
-    left = None if bound is None else max(0, round(bound * MICRO) - found.spent - found.reserved)
+    left = None if bound is None else max(0, micros(bound) - found.spent - found.reserved)
     return BudgetObject(
         limit_usd=bound,
-        spent_usd=found.spent / MICRO,
-        reserved_usd=found.reserved / MICRO,
-        remaining_usd=None if left is None else left / MICRO,
+        spent_usd=dollars(found.spent),
+        reserved_usd=dollars(found.reserved),
+        remaining_usd=dollars(left),
         resets_at=resets_at,
     )
 
@@ -122,8 +121,8 @@ def used(sums: Sums) -> Used:
     return Used(
         requests=sums.requests,
         pictures=sums.pictures,
-        cost_usd=None if sums.cost is None and sums.requests else (sums.cost or 0) / MICRO,
-        wasted_usd=sums.wasted / MICRO,
+        cost_usd=None if sums.cost is None and sums.requests else dollars(sums.cost or 0),
+        wasted_usd=dollars(sums.wasted),
         unpriced=sums.unpriced,
     )
 

@@ -20,11 +20,11 @@ from proxy.api.calling import address, calling
 from proxy.api.schema import Envelope, TokenUsage
 from proxy.errors import problem
 from proxy.gateway import Gateway
+from proxy.prices import dollars
 from proxy.state.history import Filters, check_ended
 from proxy.state.records import Task
 from translators.base import Fault, Op, Usage
 
-MICRO = 1_000_000
 THUMBNAIL = 512  # pixels of its longest edge
 LATEST = 99_999_999_999  # seconds since 1970, in the year 5138
 
@@ -149,9 +149,9 @@ def described(task: Task, link: Callable[[str], str], *, with_key: bool = False)
         request=task.request,
         outputs=[output(each, kept) for each in record.outputs(task.result)],
         usage=None if counted is None else msgspec.convert(counted, TokenUsage),
-        cost_usd=usd(task.cost),
-        estimated_cost_usd=usd(task.estimate),
-        wasted_usd=task.wasted / MICRO,
+        cost_usd=dollars(task.cost),
+        estimated_cost_usd=dollars(task.estimate),
+        wasted_usd=dollars(task.wasted),
         timings=task.timings or {},
         adjusted=[note.text for note in record.notes(task.result)],
         errors=[
@@ -179,11 +179,6 @@ def output(told: Mapping[str, Any], link: Callable[[str], str] | None) -> TaskOu
         revised_prompt=told.get("revised_prompt"),
         provider=told.get("provider", UNSET),
     )
-
-
-def usd(micro: int | None) -> float | None:
-    """Millionths of a dollar as dollars."""
-    return None if micro is None else micro / MICRO
 
 
 def checked(wanted: Query) -> Query:

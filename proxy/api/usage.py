@@ -19,10 +19,10 @@ from msgspec import UNSET, Meta, UnsetType
 from proxy import invalid
 from proxy.answer import Answer
 from proxy.api import query
-from proxy.api.account import MICRO
 from proxy.api.admin import administered
 from proxy.api.schema import Envelope
 from proxy.api.tasks import CHOICES, AdminQuery, TaskList, listed, remembering
+from proxy.prices import dollars
 from proxy.state.history import Group, History, Span, Sums
 from translators.base import Op
 
@@ -175,8 +175,8 @@ def described(sums: Sums, groups: Sequence[Group]) -> UsageSums:
         requests=sums.requests,
         failed=sums.failed,
         pictures=sums.pictures,
-        cost_usd=None if sums.cost is None else sums.cost / MICRO,
-        wasted_usd=sums.wasted / MICRO,
+        cost_usd=dollars(sums.cost),
+        wasted_usd=dollars(sums.wasted),
         unpriced=sums.unpriced,
     )
 
