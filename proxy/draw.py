@@ -38,12 +38,13 @@ class Planned(msgspec.Struct, frozen=True):
 class Drawing:
     """What is seen of a call while it is drawn."""
 
-    __slots__ = ("keep", "target", "timings")
+    __slots__ = ("keep", "lent", "target", "timings")
 
     def __init__(self, *, keep: bool = False) -> None:
         self.keep = keep  # every made picture goes to the store, however it is answered
         self.timings: dict[str, float] = {}  # phase -> seconds
         self.target: str | None = None  # provider/model that was tried last
+        self.lent: list[str] = []  # the client's pictures, in the store for a provider that fetches them
 
 
 async def planned(gateway: Gateway, ask: Ask, *, owner: str, strict: bool) -> Planned:
@@ -85,7 +86,7 @@ async def draw(
         drawing.target = target.id
         fitted, notes = await gateway.pixels.prepare(job, target.caps)
         plan_notes[target.id] = notes
-        return await published(gateway, fitted, target) if target.caps.inputs == "url" else fitted
+        return await published(gateway, fitted, target, drawing) if target.caps.inputs == "url" else fitted
 
     async def emit(partial: Partial) -> None:
         wanted = partial.index < work.ask.partial_images  # some providers send them unasked
@@ -108,7 +109,7 @@ async def draw(
     return recorded(gateway, made, pictures, notes, work.ask)
 
 
-async def published(gateway: Gateway, job: Job, target: Target) -> Job:
+async def published(gateway: Gateway, job: Job, target: Target, drawing: Drawing) -> Job:
     """`job` with its pictures at addresses of ours, for models that take them by address only."""
     ours = gateway.config.server.public_url
 
@@ -116,7 +117,8 @@ async def published(gateway: Gateway, job: Job, target: Target) -> Job:
         if not ours:
             text = f"{target.id} takes pictures by address only: server.public_url must be set for that."
             raise Fault("invalid", text, code="public_url_required", param="image")
-        return replace(media, url=ours.rstrip("/") + gateway.link(await gateway.store(media.blob, media.type)))
+        drawing.lent.append(await gateway.files.save(media.blob, media.type))
+        return replace(media, url=ours.rstrip("/") + gateway.link(drawing.lent[-1]))
 
     images = tuple([await at(media) for media in job.images])
     return replace(

@@ -172,7 +172,7 @@ def postgres_url() -> Iterator[str]:
         yield given
         return
     with _folder() as folder:
-        server = PostgresServer(_postgres_binaries(), folder)
+        server = PostgresServer(postgres_binaries(), folder)
         server.start()
         yield server.url
         server.stop()
@@ -181,6 +181,13 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def postgres(postgres_url: str) -> Iterator[str]:
     """The URL of an empty database."""
+    with empty_database(postgres_url) as url:
+        yield url
+
+
+@contextmanager
+def empty_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a new database of this server, which is dropped at the end."""
     name = f"test_{secrets.token_hex(8)}"
     quoted = sql.Identifier(name)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -193,7 +200,7 @@ def postgres(postgres_url: str) -> Iterator[str]:
 def postgres_server() -> Iterator[PostgresServer]:
     """A server of this test alone, started."""
     with _folder() as folder:
-        server = PostgresServer(_postgres_binaries(), folder)
+        server = PostgresServer(postgres_binaries(), folder)
         server.start()
         yield server
         server.stop()
@@ -247,6 +254,11 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3(s3_endpoint: str) -> S3:
     """An empty bucket."""
+    return empty_bucket(s3_endpoint)
+
+
+def empty_bucket(s3_endpoint: str) -> S3:
+    """A new bucket of this server."""
     bucket = f"test-{secrets.token_hex(8)}"
     httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
     return S3(s3_endpoint, bucket)
@@ -268,7 +280,7 @@ def database(database_url: str) -> Iterator[Database]:
     made.close()
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
     """The folder that has `initdb` and `postgres`: of this machine, else of the wheel."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent

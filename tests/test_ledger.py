@@ -391,6 +391,7 @@ async def test_a_commit_whose_answer_is_lost(postgres: str, tmp_path: Path) -> N
             await ledger.end(ended(made))
             assert await entries(plain) == {made.id}  # it was written, and yet it is in the journal
             assert [*(tmp_path / "journal").glob("*.json")]
+            assert ledger.waiting >= 1
             losing.clear()
             await until_up(database)
             assert await ledger.replay() == 1

@@ -25,7 +25,7 @@ from psycopg import sql
 from tests.fakes.base import running
 from tests.lab import Lab, lab
 from tests.server import CLEAN, ROOT, Server, serving
-from tests.stores import S3, _postgres_binaries
+from tests.stores import S3, postgres_binaries
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SECRET = "the-same-on-all-machines"
@@ -127,7 +127,7 @@ def places(request: pytest.FixtureRequest) -> Iterator[tuple[dict[str, Any], dic
 
 def tools() -> dict[str, str]:
     """Where `pg_dump` is that fits the server: beside it, unless that one is elsewhere."""
-    here = [] if os.environ.get("TEST_POSTGRES_URL") else [str(_postgres_binaries())]
+    here = [] if os.environ.get("TEST_POSTGRES_URL") else [str(postgres_binaries())]
     return {"PATH": os.pathsep.join([*here, os.environ["PATH"]])}
 
 

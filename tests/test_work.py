@@ -510,3 +510,21 @@ def test_prompts_are_kept_or_not(upstream: Lab, tmp_path: Path) -> None:
     stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("pictor.db*"))
     assert b"a secret plan" in stored
     assert b"another plan" not in stored
+
+
+def test_pictures_lent_to_a_provider_are_taken_back(upstream: Lab, tmp_path: Path) -> None:
+    """For a model that takes addresses only they wait in the store, and are no outputs that anybody could delete."""
+    config = configured(upstream)
+    config["providers"]["lab"]["models"]["fetches"] = {"ops": ["edit"], "max_images": 2, "inputs": "url"}
+    with serving(tmp_path, public=True, **config) as server:
+        files = [("image[]", (f"{size}.png", picture((size, size)))) for size in (64, 96)]
+        form = {"model": "lab/fetches", "prompt": "slow"}
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(post, server, "images/edits", data=form, files=files)
+            wait(lambda: upstream.made)
+            assert len(list((tmp_path / "data" / "files").rglob("*.png"))) == 2
+            upstream.go.set()
+            assert asked.result().status_code == 200
+        wait(lambda: len(list((tmp_path / "data" / "files").rglob("*.png"))) == 1)
+        (output,) = tasks(server)[0]["outputs"]
+        assert httpx.get(output["url"], trust_env=False).status_code == 200

@@ -100,6 +100,7 @@ class Ledger:
         self.database = database
         self.behind = True  # something may wait for `replay`
         self._folder = data / "journal"
+        self._kept = 0  # ends that this process has put into the journal
         self._unkept: list[Ending] = []  # which the disk did not take either
         self._waiting = Work()
         self._wake = asyncio.Event()
@@ -108,8 +109,8 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        """How many things are not written yet."""
-        return self._waiting.size + len(self._unkept)
+        """How many things are not in the database yet."""
+        return self._waiting.size + len(self._unkept) + self._kept
 
     def start(self) -> None:
         """Begin to write."""
@@ -188,7 +189,8 @@ class Ledger:
             written = await asyncio.gather(*map(self._all_ended, files.values()))
             for path, whole in zip(files, written, strict=True):
                 await asyncio.to_thread(journal.forget if whole else journal.lay_aside, path)
-            count += sum(map(len, files.values()))
+            replayed = sum(map(len, files.values()))
+            count, self._kept = count + replayed, max(0, self._kept - replayed)
             if self.behind:  # the database is gone again: they have got into new files
                 break
         if count:
@@ -288,6 +290,8 @@ class Ledger:
         except OSError as error:  # what is paid for is answered all the same
             log.error("ends of tasks are in memory alone", exc_info=error)
             self._unkept += endings
+        else:
+            self._kept += len(endings)
 
 
 def _tell(future: asyncio.Future[A], answer: A) -> None:
