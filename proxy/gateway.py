@@ -29,6 +29,7 @@ from proxy.state.history import History
 from proxy.state.keys import KeyStore
 from proxy.state.ledger import Ledger
 from proxy.state.migrate import NewerDatabase, migrated
+from proxy.state.store import storage_fault
 from proxy.state.uploads import Uploads
 from proxy.state.workers import Workers
 from proxy.works import Works
@@ -37,6 +38,8 @@ from translators.base import Blob, Fault
 PARAMS = frozenset(Ask.__struct_fields__) | {"image"}  # what a metric may name
 OUTPUT_BYTES = 256 << 20  # of one made picture that is downloaded
 GAUGE_SECONDS = 5.0  # between two looks for what metrics show of the process
+STORE_SECONDS = 10.0  # in which a made picture must be kept, and one more for each MiB
+STORE_PAUSE = 1.0  # seconds between two tries of a store that hangs
 REST_SECONDS = 2.0  # that calls are given to write themselves down once the time to drain is over
 
 
@@ -65,6 +68,8 @@ class Gateway:
             lambda degraded: self.metrics.set("limits_degraded", to=degraded),
         )  # fmt: skip
         self.draining = False
+        self._store_hangs = False
+        self._store_next = 0.0  # until then nobody tries a store that hangs
         self._beside: set[asyncio.Task[None]] = set()
         self._places: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -170,8 +175,23 @@ class Gateway:
             self.engine.phase(upstream, phase, began)
 
     async def store(self, blob: Blob, kind: str) -> str:
-        """Keep a made picture; its id."""
-        name = await self.files.save(blob, kind)
+        """Keep a made picture; its id. Raises `Fault`, as `Files.save` does, also where that takes too long.
+
+        What is paid for does not wait for a store that hangs: one call at a time tries it then, and all others fail at
+        once.
+        """
+        patience = STORE_SECONDS + blob.length / (1 << 20)
+        if self._store_hangs:
+            if time.monotonic() < self._store_next:
+                raise storage_fault(None, "it hangs")
+            self._store_next = time.monotonic() + patience
+        try:
+            async with asyncio.timeout(patience):
+                name = await self.files.save(blob, kind)
+        except TimeoutError as error:
+            self._store_hangs, self._store_next = True, time.monotonic() + STORE_PAUSE
+            raise storage_fault(None, f"no answer in {patience:.0f} seconds") from error
+        self._store_hangs = False
         self.metrics.count("stored_files_total", self.files.backend)
         self.metrics.count("stored_bytes_total", self.files.backend, by=blob.length)
         return name

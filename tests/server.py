@@ -43,13 +43,13 @@ class Server:
 @contextmanager
 def serving(
     folder: Path, providers: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None,
-    public: bool = False, **config: Any,
+    public: bool = False, takes_work: bool = True, **config: Any,
 ) -> Iterator[Server]:  # fmt: skip
     """`pictor serve` with these providers, one client key, and fetching from the loopback allowed.
 
     Other members of the configuration come as keywords and win: `serving(tmp_path, auth={"mode": "open"})`. `public`:
-    it knows its own address, and hands it to providers. The environment holds only what is given, so no key of the
-    machine is ever used.
+    it knows its own address, and hands it to providers. `takes_work`: wait until it does. The environment holds only
+    what is given, so no key of the machine is ever used.
     """
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -69,7 +69,8 @@ def serving(
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**CLEAN, **(env or {})}, cwd=ROOT)
     server = Server(address, process, path, log)
     try:
-        wait_ready(server)
+        if takes_work:
+            wait_ready(server)
         yield server
     finally:
         stop(process)

@@ -57,7 +57,8 @@ class Database:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` finds. Raises `Fault("overloaded")` with the code `database_unavailable`.
 
-        While the database is away, one call each second tries it, and all others fail at once.
+        While the database is away, one call each second tries it, and all others fail at once. SQLite is always read:
+        that can be done on a full disk too, and does not show that there is room again.
         """
         return await self._run(self._readers, self._reading, work)
 
@@ -70,7 +71,8 @@ class Database:
         return await self._run(self._writers, self._writing, work)
 
     async def _run(self, pool: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]) -> T:
-        if not self.up:
+        tells = engine is self._writing  # whether the database is there
+        if tells and not self.up:
             if time.monotonic() < self._next_try:
                 raise unavailable()
             self._next_try = time.monotonic() + PAUSE
@@ -85,7 +87,8 @@ class Database:
         finally:
             if running.done():  # else nobody waits for it any more, but it must still come to an end
                 cut.cancel()
-        self._reached()
+        if tells:
+            self._reached()
         return done
 
     def now(self, work: Callable[[Connection], T]) -> T:
