@@ -92,7 +92,7 @@ def post(picture: Media, state: State) -> Call:
         "OSSAccessKeyId": leave.oss_access_key_id,
         "Signature": leave.signature,
         "policy": leave.policy,
-        "key": f"{leave.upload_dir}/{digest.hexdigest()}.{picture.type.removeprefix('image/')}",
+        "key": f"{leave.upload_dir}/{digest.hexdigest()}.{picture.type.partition('/')[2]}",
         "x-oss-object-acl": leave.x_oss_object_acl,
         "x-oss-forbid-overwrite": leave.x_oss_forbid_overwrite,
         "success_action_status": "200",
