@@ -63,7 +63,8 @@ VIDEOS: Mapping[str, VideoCaps] = {
         input_edge=(256, 0),
         sound="choice",
         options=frozenset({"safety_tolerance", "version", "draft", "draft_cache", "keyframes", "user"}),
-        # As resellers pass it on: the vendor's own list is not public. An extension costs more, which no rule can say.
+        # As several resellers list it; none of the vendor's own was found. An extension costs more, which no rule can
+        # say. What was charged stands in the answer.
         prices=(
             Price(unit="second", amount=0.17, resolution="hd"),
             Price(unit="second", amount=0.29, resolution="fhd"),
@@ -107,7 +108,7 @@ def scene(job: VideoJob) -> dict[str, Any]:
         "prompt": job.prompt,
         "aspect_ratio": job.ratio,
         "duration": job.seconds,
-        "resolution": None if job.options.get("draft") else job.resolution,  # a draft with one is refused
+        "resolution": None if job.options.get("draft") else job.resolution,  # reported: a draft with one is refused
         "generate_audio": job.audio,
         "keyframes": frames or None,  # one stands at the beginning, a second at the end
         "start_video": clip(job),
