@@ -1,0 +1,127 @@
+"""A server that still makes videos as OpenAI did, strict: a form with the fields of the last SDK, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+from msgspec.structs import replace
+
+from tests.fakes.openai import TYPES, Received, Refused, authorized, explained, opened, read_form, refusal
+from tests.fakes.video import VideoFake
+from translators.video import VideoJob
+
+CREATED = 1_763_600_000
+
+Prompt: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32_000)]
+
+
+class Create(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    prompt: Prompt
+    model: Literal["sora-2", "sora-2-pro"] = "sora-2"
+    seconds: Literal["4", "8", "12"] = "4"
+    size: Literal["720x1280", "1280x720", "1024x1792", "1792x1024"] = "720x1280"
+
+
+@dataclass
+class Work:
+    ask: Create
+    polls: int = 0
+
+
+@dataclass
+class OpenAIVideo(VideoFake):
+    """What it makes is had with the credential, from its own address alone."""
+
+    name: ClassVar[str] = "openai"
+    path: ClassVar[str] = "/v1"
+    generates: ClassVar[str] = "sora-2"
+    frames: ClassVar[str | None] = "sora-2"
+
+    works: dict[str, Work] = field(default_factory=dict)
+
+    def job(self, prompt: str) -> VideoJob:
+        return replace(super().job(prompt), site={"base_url": f"{self.url}{self.path}"})
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/videos", self.answer(self.create)),
+            web.get("/v1/videos/{id}", self.answer(self.poll)),
+            web.get("/v1/videos/{id}/content", self.answer(self.content)),
+        ]
+
+    def answer(self, handler: Any) -> Any:
+        async def answered(request: web.Request) -> web.Response:
+            try:
+                authorized(request)
+                response: web.Response = await handler(request)
+            except Refused as refused:
+                return refusal(refused)
+            return response
+
+        return answered
+
+    async def create(self, request: web.Request) -> web.Response:
+        texts, files = await read_form(request)
+        try:
+            ask = msgspec.convert(texts, Create)
+        except msgspec.ValidationError as error:
+            raise explained(str(error)) from error
+        frames = [framed(part) for part in files]
+        if len(frames) > 1:
+            raise Refused("Give one 'input_reference'.", param="input_reference")
+        if "rate limit me" in ask.prompt:
+            text = "Rate limit reached for sora-2. Please try again in 1s."
+            raise Refused(text, code="rate_limit_exceeded", status=429, kind="requests")
+        self.received += frames
+        self.tasks += 1
+        name = f"video_{self.tasks:032x}"
+        self.works[name] = Work(ask)
+        return web.json_response(shown(name, self.works[name], "queued"))
+
+    def work(self, request: web.Request) -> tuple[str, Work]:
+        name = request.match_info["id"]
+        if name not in self.works:
+            raise Refused(f"Video with id '{name}' not found.", code=None, status=404)
+        return name, self.works[name]
+
+    async def poll(self, request: web.Request) -> web.Response:
+        name, work = self.work(request)
+        work.polls += 1
+        if work.polls < 3:
+            return web.json_response(shown(name, work, ("queued", "in_progress")[work.polls - 1]))
+        if "refuse me" in work.ask.prompt:
+            error = {"code": "moderation_blocked", "message": "Your request was blocked by our moderation system."}
+            return web.json_response(shown(name, work, "failed") | {"error": error})
+        if "fail me" in work.ask.prompt:
+            error = {"code": "internal_error", "message": "An internal error occurred."}
+            return web.json_response(shown(name, work, "failed") | {"error": error})
+        return web.json_response(shown(name, work, "completed"))
+
+    async def content(self, request: web.Request) -> web.Response:
+        _, work = self.work(request)
+        if work.polls < 3:
+            raise Refused("Video is not ready yet, use GET /v1/videos/{video_id} to check status.", status=404)
+        return web.Response(body=self.video, content_type="video/mp4")
+
+
+def framed(part: Received) -> bytes:
+    """The first frame, which was looked at."""
+    if part.name != "input_reference":
+        raise Refused(f"Unknown parameter: '{part.name}'.", code="unknown_parameter", param=part.name)
+    opened(part, part.name, TYPES)
+    return part.data
+
+
+def shown(name: str, work: Work, status: str) -> dict[str, Any]:
+    progress = {"queued": 0, "in_progress": 50}.get(status, 100)
+    ended = CREATED + 90 if status == "completed" else None
+    return {
+        "id": name, "object": "video", "model": work.ask.model, "status": status, "progress": progress,
+        "created_at": CREATED, "completed_at": ended, "expires_at": ended and ended + 86_400,
+        "prompt": work.ask.prompt, "size": work.ask.size, "seconds": work.ask.seconds, "remixed_from_video_id": None,
+        "error": None,
+    }  # fmt: skip
