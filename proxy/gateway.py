@@ -28,7 +28,7 @@ from proxy.state.files import Files, secret
 from proxy.state.history import History
 from proxy.state.keys import KeyStore
 from proxy.state.ledger import Ledger
-from proxy.state.migrate import NewerDatabase, migrated
+from proxy.state.migrate import migrated
 from proxy.state.store import storage_fault
 from proxy.state.uploads import Uploads
 from proxy.state.workers import Workers
@@ -140,8 +140,8 @@ class Gateway:
                 await self._open()
             except Fault:
                 continue
-            except NewerDatabase as error:
-                log.error("the server ends", exc_info=error)
+            except Exception as error:  # a newer version's database, rights that are missing …
+                log.error("the database cannot be used: the server ends", exc_info=error)
                 signal.raise_signal(signal.SIGTERM)
             else:
                 say("the database is there")
@@ -207,9 +207,11 @@ class Gateway:
         for task in (*self._retiring, *self._beside):
             task.cancel()
         await asyncio.gather(self.pools.aclose(), *self._retiring, *self._beside, return_exceptions=True)
-        await self.limits.aclose()
-        await self.ledger.stop()
-        await self.workers.stop()
+        for ending in (self.limits.aclose, self.ledger.stop, self.workers.stop):
+            try:
+                await ending()
+            except Exception as error:  # the others must not be left out for it
+                log.error("the server does not end in order", exc_info=error)
         self.pixels.close()
         self.files.close()
         self.database.close()

@@ -41,12 +41,12 @@ async def begin(gateway: Gateway, wanted: Wanted, previews: asyncio.Queue[Previe
     check_model(caller, route.name)
     marks = await marked(wanted, route)
     try:
+        check_request(caller.tier, ask.n, ask.size)
         async with gateway.works.alone(marks.claim or marks.cached):
             if known := await find(gateway, wanted, marks, route):
                 return known
             if gateway.config.history.enabled:
                 gateway.ledger.check()
-            check_request(caller.tier, ask.n, ask.size)
             work = await planned(gateway, ask, owner=caller.id, strict=wanted.strict)
             for plan in work.plans:
                 for job in plan.jobs:

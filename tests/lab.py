@@ -99,6 +99,9 @@ class Lab(Fake):
         return web.Response(status=302, headers={"Location": request.query["to"]})
 
     async def file(self, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/slow"):
+            await until(lambda: self.go.is_set() or left(request))
+            self.gone += left(request)
         return web.Response(body=PNG)
 
     @property

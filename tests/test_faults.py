@@ -198,9 +198,16 @@ def test_base64_that_would_leave_its_string(server: Server, upstream: Lab) -> No
 
 def test_a_name_that_no_header_holds(server: Server) -> None:
     """The picture is made by then."""
-    response = generate(server, "x", "lab/a\x00b\r\nc\x7f")
+    response = generate(server, "x", "lab/a\x01b\r\nc\x7f")
     assert response.status_code == 200, response.text
     assert response.headers["x-pictor-model"] == "lab/a b  c"
+
+
+def test_a_name_that_no_row_holds(server: Server, upstream: Lab) -> None:
+    """It could be made, and not be written down."""
+    calls = len(upstream.made)
+    assert error(generate(server, "x", "lab/a\x00b"), 400)["param"] == "model"
+    assert len(upstream.made) == calls
 
 
 @pytest.mark.parametrize("made", [1, 2])

@@ -100,6 +100,31 @@ def test_a_call_whose_client_left_ends_and_is_found_by_its_key(server: Server, u
     assert total(server, "results_recovered_total", how="key") == 1
 
 
+def test_who_leaves_before_anything_is_paid_stops_it(server: Server, upstream: Lab) -> None:
+    """Its picture is still being fetched: the fetch ends, no call is made, and the key is free."""
+    url = f"{upstream.url}/slow.png"
+    body = {"model": "lab/painter-1", "prompt": "x", "image_urls": [url]}
+    headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "a"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.base_url}/images/generations", json=body, headers=headers, timeout=1, trust_env=False)
+    wait(lambda: upstream.gone == 1)
+    wait(lambda: total(server, "http_requests_total", status="499") == 1)
+    assert not upstream.made
+    assert not tasks(server)
+    upstream.go.set()
+    again = generate(server, "x", "lab/painter-1", image_urls=[url], headers={"Idempotency-Key": "a"})
+    assert again.status_code == 200, again.text
+    assert len(upstream.made) == 1
+
+
+def test_an_error_names_the_task_that_tells_more(server: Server, upstream: Lab) -> None:
+    response = generate(server, "cut", "lab/priced")
+    assert error(response, 502)["code"] == "ambiguous"
+    (task,) = tasks(server)
+    assert response.headers["x-pictor-task"] == task["id"]
+    assert task["error"]["code"] == "ambiguous"
+
+
 def test_a_call_that_still_runs_is_joined(server: Server, upstream: Lab) -> None:
     left_alone(server, upstream, {"Idempotency-Key": "a"})
     with ThreadPoolExecutor(1) as pool:

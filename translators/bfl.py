@@ -395,7 +395,7 @@ def cost(task: Task, call: Call) -> float | None:
 
 REFUSED = {
     "Request Moderated": "The provider's safety system refused the request",
-    "Content Moderated": "The provider's safety system withheld the picture it made",
+    "Content Moderated": "The provider's safety system withheld what it made",
 }
 FAILED = frozenset({"Error", "Failed"})
 PARAMS = {
@@ -409,7 +409,8 @@ def check(reply: Reply) -> None:
     status = said.status or said.state
     reason = text(said.details) or text(said.detail)
     if status in REFUSED:
-        raise Fault("policy", f"{REFUSED[status]}: {reason or status}.", code="moderation_blocked")
+        message = f"{REFUSED[status]}: {reason or status}."
+        raise Fault("policy", message, code="moderation_blocked", final=True)
     if status == "Task not found":
         raise Fault("missing", "The provider does not know this task.", code="task_not_found")
     if status in FAILED or (reply.status == 503 and status):  # a 503 that names a status is an end, not a hiccup

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import unquote
 
 from litestar import Request, post
@@ -28,6 +28,8 @@ from proxy.logs import request_id
 from proxy.work import begin, left
 from proxy.works import Work
 from translators.base import Blob, Fault
+
+T = TypeVar("T")
 
 Deployment = Annotated[str, PathParameter(description="The model, as an Azure client names it.")]
 RESPONSES = {
@@ -88,7 +90,11 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
             return result
 
         return Stream(op, drawn, previews, state, work.headers, lost)
-    result = await watched(work, request, lost)
+    try:
+        result = await watched(work.wait(), request, lost)
+    except Fault as fault:
+        fault.headers = {**fault.headers, "x-pictor-task": work.id}
+        raise
     state["told"] |= told(result)
     pieces = answer.body(result, address(request, gateway))
     return Answer(200, pieces, {**answer.headers(result), **work.headers}, lost=lost)
@@ -114,7 +120,7 @@ async def begun(
     said = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
     request.scope["state"]["told"] = said | ({"metadata": ask.metadata} if ask.metadata else {})
     previews: asyncio.Queue[Preview] | None = asyncio.Queue() if ask.stream else None
-    return await begin(gateway, wanted, previews), previews
+    return await watched(begin(gateway, wanted, previews), request), previews
 
 
 def idempotency_key(headers: Mapping[str, str]) -> str | None:
@@ -150,17 +156,22 @@ def told(result: Result) -> dict[str, object]:
     }
 
 
-async def watched(work: Work, request: Request[None, None, State], lost: Callable[[], None]) -> Result:
-    """The result; or, where the client leaves, an end to the wait. The work goes on."""
-    waiting = asyncio.current_task()
+async def watched(
+    waiting: Awaitable[T], request: Request[None, None, State], lost: Callable[[], None] = lambda: None
+) -> T:
+    """What is waited for; or, where the client leaves, an end to the wait. What is paid for by then goes on.
+
+    Only once the body is read: until then, what else reads would take it away.
+    """
+    task = asyncio.current_task()
     watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         await answer.left(request.receive)
         request.scope["state"]["gone"] = True
         lost()
-        if waiting is not None:
-            waiting.cancel()
+        if task is not None:
+            task.cancel()
 
     def start() -> None:
         nonlocal watcher
@@ -168,7 +179,7 @@ async def watched(work: Work, request: Request[None, None, State], lost: Callabl
 
     timer = asyncio.get_running_loop().call_later(UNWATCHED, start)
     try:
-        return await work.wait()
+        return await waiting
     except asyncio.CancelledError:
         if request.scope["state"].get("gone"):
             raise Fault("cancelled", "The client closed the connection.") from None
