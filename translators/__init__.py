@@ -40,7 +40,17 @@ NAMES: tuple[str, ...] = (
 """Makers of models, then those who sell others' models, then servers of one's own."""
 
 
-VIDEO_MAKERS: tuple[str, ...] = ("openai", "bfl", "dashscope", "kling", "minimax", "volcengine", "xai")
+VIDEO_MAKERS: tuple[str, ...] = (
+    "openai",
+    "gemini",
+    "vertex",
+    "bfl",
+    "dashscope",
+    "kling",
+    "minimax",
+    "volcengine",
+    "xai",
+)
 """Those that make videos too."""
 
 

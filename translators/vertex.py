@@ -15,8 +15,10 @@ from translators.google import fault_in, worded
 
 __all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
 
-IMAGEN_LOCATION = "us-central1"  # Imagen is not served at `global`
-IMAGEN_HOST = f"{IMAGEN_LOCATION}-aiplatform.googleapis.com"
+GLOBAL_HOST = "aiplatform.googleapis.com"
+REGIONAL = ("imagen", "veo")  # families that are not served at `global`
+REGION = "us-central1"  # where they are asked for then
+REGION_HOST = f"{REGION}-{GLOBAL_HOST}"
 
 PROVIDER = Provider(
     title="Google Vertex AI",
@@ -27,7 +29,7 @@ PROVIDER = Provider(
         "location": "GOOGLE_CLOUD_LOCATION",
     },
     settings=frozenset({"project", "location"}),
-    hosts=frozenset({IMAGEN_HOST}),
+    hosts=frozenset({GLOBAL_HOST, REGION_HOST}),
     credential="key-or-token",
     docs="https://cloud.google.com/vertex-ai/generative-ai/docs/image/overview",
 )
@@ -107,7 +109,7 @@ MODELS: Mapping[str, Caps] = {
 def base(site: Mapping[str, str]) -> str:
     location = site.get("location", "global") if "project" in site else "global"
     if location == "global":
-        return "https://aiplatform.googleapis.com/v1"
+        return f"https://{GLOBAL_HOST}/v1"
     if location in {"us", "eu"}:
         return f"https://aiplatform.{location}.rep.googleapis.com/v1"
     return f"https://{location}-aiplatform.googleapis.com/v1"
@@ -127,18 +129,18 @@ def start(job: Job) -> Call:
 
 
 def model_path(job: Job) -> str:
-    """Where the model lives; absolute where Imagen must be asked at another location than the configured one."""
-    imagen = job.model.startswith("imagen")
+    """Where the model lives; absolute where it must be asked for at another location than the configured one."""
+    regional = job.model.startswith(REGIONAL)
     project = job.site.get("project")
     if not project:
-        if imagen:
+        if regional:
             raise Fault("invalid", f"{job.model} is served to a project only: configure `project`.", param="model")
         return f"/publishers/google/models/{job.model}"
     location = job.site.get("location", "global")
     home = ""
-    if imagen and location == "global":
-        location = IMAGEN_LOCATION
-        home = "" if "base_url" in job.site else f"https://{IMAGEN_HOST}/v1"
+    if regional and location == "global":
+        location = REGION
+        home = "" if "base_url" in job.site else f"https://{REGION_HOST}/v1"
     return f"{home}/projects/{project}/locations/{location}/publishers/google/models/{job.model}"
 
 
