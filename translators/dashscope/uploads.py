@@ -1,4 +1,4 @@
-"""DashScope's temporary storage, for pictures too large to stand in a request: fetch a policy, post the file to it.
+"""DashScope's temporary storage, for clips and large pictures: fetch a policy, post the file to it.
 
     GET  /uploads?action=getPolicy&model=…  -> {"data": {"policy", "signature", "upload_dir", "upload_host", …}}
     POST {upload_host}  a form, without the credential; the file is then oss://{key}

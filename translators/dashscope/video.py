@@ -306,7 +306,7 @@ def start(job: VideoJob) -> Step:
     check_job(job)
     if not stored_first(job):
         return submit(job)
-    if job.clip in stored_first(job) and job.site.get("region", uploads.REGION) != uploads.REGION:
+    if job.clip in stored_first(job) and (job.site.get("region") or uploads.REGION) != uploads.REGION:
         text = f"DashScope takes a clip through its storage, which is in {uploads.REGION} alone."
         raise Fault("invalid", text, code="unsupported_value", param="video")
     return uploads.ask(job)
