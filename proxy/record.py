@@ -23,21 +23,22 @@ from proxy.state.database import milliseconds
 from proxy.state.ledger import Ending, Entry, Task
 from translators.base import Blob, Fault, Usage
 
-PICTURES = frozenset({"images", "mask", "markup"})
-OWN_COLUMNS = frozenset({"op", "model", "metadata"})
+ELSEWHERE = frozenset({"images", "mask", "markup", "op", "model", "metadata"})
+"""Pictures, which no row holds, and what has a column of its own."""
 
-_DEFAULTS = dict(zip(Ask.__struct_fields__[-len(Ask.__struct_defaults__) :], Ask.__struct_defaults__, strict=True))
+SAID = tuple(
+    (field.name, field.default_factory() if field.default is msgspec.NODEFAULT else field.default)
+    for field in msgspec.structs.fields(Ask)
+    if not field.required and field.name not in ELSEWHERE
+)
+PROMPTS = ("prompt", "negative_prompt")
 
 
 def request_of(ask: Ask, *, prompts: bool) -> dict[str, Any]:
     """What was said, without pictures; the prompts only where they may be kept."""
-    said = {
-        name: value
-        for name in Ask.__struct_fields__
-        if name not in PICTURES | OWN_COLUMNS and (value := getattr(ask, name)) != _DEFAULTS.get(name)
-    }
+    said = {name: value for name, usual in SAID if (value := getattr(ask, name)) != usual}
     if not prompts:
-        for name in ("prompt", "negative_prompt"):
+        for name in PROMPTS:
             said.pop(name, None)
     if ask.loras:
         said["loras"] = msgspec.to_builtins(ask.loras)
