@@ -46,11 +46,6 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     claim: str | None = None  # of owner and Idempotency-Key
     cached: str | None = None  # of the request, where its alias keeps answers
 
-    @property
-    def row(self) -> str | None:
-        """What its row has: one of the two, as a kept answer is found by the other one as well."""
-        return self.cached or self.print
-
 
 async def marked(wanted: Wanted, route: Route) -> Marks:
     """By what this call may be known again, as far as that must be known before it begins."""
@@ -98,7 +93,7 @@ async def by_claim(gateway: Gateway, wanted: Wanted, marks: Marks) -> Work | Non
     row = await gateway.history.claimed(claim)
     if row is None:
         return None
-    same_call(row.fingerprint, marks.row)
+    same_call(row.fingerprint, marks.print)
     return recovered(gateway, await kept(gateway, wanted, await ended(gateway, row)), "key")
 
 
@@ -120,7 +115,7 @@ async def by_print(gateway: Gateway, wanted: Wanted, marks: Marks) -> Work | Non
     if not gateway.config.history.enabled:
         return None
     since = milliseconds() - int(AGAIN_SECONDS * 1000)
-    row = await gateway.history.lost(marks.row or "", wanted.caller.id, since)
+    row = await gateway.history.lost(marks.print or "", wanted.caller.id, since)
     if row is None:
         return None
     row = await ended(gateway, row)

@@ -147,7 +147,7 @@ def row_of(gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, id:
     return Task(
         id=id, key=wanted.caller.id, created=milliseconds(), op=ask.op, asked=planned.route.name,
         model=planned.plans[0].target.id, request=request, metadata=ask.metadata or None,
-        fingerprint=marks.row,
+        fingerprint=marks.print, cached=marks.cached,
         claim=marks.claim if gateway.config.history.enabled else None, worker=gateway.worker,
         request_id=wanted.request_id,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from proxy.state import ids, tables, terms
 from proxy.state.budgets import Reservation
 from proxy.state.database import Database
-from proxy.state.history import Budget, Filters, History, Span, Sums, page_statement
+from proxy.state.history import Budget, Filters, History, Span, Sums, lost_statement, page_statement, same_statement
 from proxy.state.records import Task
 from tests.archive import ALICE, BOB, NOON, Archive, entry, made
 from translators.base import Fault
@@ -48,8 +48,8 @@ async def test_a_row_comes_back_as_it_was_written(archive: Archive) -> None:
     task = made(
         asked="dall-e-3", request={"prompt": "a “boat”\n", "n": 2, "loras": [{"model": "x", "weight": 0.5}]},
         metadata={"project": "x"}, result={"created": 1, "outputs": [{"id": "a"}]}, bytes=9_000_000_000,
-        timings={"submit": 1.25}, cost=None, wasted=3, estimate=4, fingerprint="f", claim="c", request_id="req_1",
-        lost=True,
+        timings={"submit": 1.25}, cost=None, wasted=3, estimate=4, fingerprint="f", claim="c", cached="k",
+        request_id="req_1", lost=True,
     )  # fmt: skip
     await archive.write(task)
     assert await archive.history.get(task.id) == task
@@ -193,8 +193,8 @@ async def test_calls_whose_answer_may_still_be_wanted(archive: Archive, history:
 
 
 async def test_calls_that_made_the_same(archive: Archive, history: History) -> None:
-    one = made(NOON, fingerprint="f")
-    two = made(NOON + 10, fingerprint="f", status="failed")
+    one = made(NOON, cached="f")
+    two = made(NOON + 10, cached="f", status="failed")
     await archive.write(one, two)
     assert await history.same("f", NOON) == one
     assert await history.same("f", (one.ended or 0) + 1) is None
@@ -320,3 +320,21 @@ async def test_budgets_are_asked_where_they_are_kept(archive: Archive, history: 
     await archive.write((running, entry(running, at=NOON, day=ids.day(NOON), cost=45_000)))
     found = await history.account(ALICE, NOON)
     assert (found.day_budget, found.month_budget) == (Budget(45_000, 0), Budget(55_000, 0))
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [(lost_statement("f", NOON), "task_fingerprint"), (same_statement("f", NOON), "task_cached")],
+)
+async def test_the_same_call_is_found_by_an_index_over_few(tmp_path: Path, statement: Any, index: str) -> None:
+    """Each holds some rows only; whoever asks must say so in its words, or all tasks are read."""
+    database = Database(f"sqlite:///{tmp_path}/pictor.db")
+    database.now(tables.metadata.create_all)
+
+    def plan(connection: sa.Connection) -> list[str]:
+        text = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
+        return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+
+    told = await database.read(plan)
+    database.close()
+    assert f"USING INDEX {index}" in told[0], told

@@ -135,12 +135,12 @@ class History:
         """The newest call of `key` like that, created since then, whose client may still want its answer: it left, or
         waits.
         """
-        waits = sa.or_(_TASK.c.lost, _TASK.c.ended.is_(None))
-        return await self._first(_owned(_like(fingerprint), key).where(_TASK.c.created >= since, waits))
+        found = await self._first(lost_statement(fingerprint, since))
+        return found if found and found.key == key else None  # asked for in SQL, it would lead to another index
 
-    async def same(self, fingerprint: str, since: int) -> Task | None:
-        """The newest call like that which was completed since then."""
-        return await self._first(_like(fingerprint).where(_TASK.c.ended >= since, _TASK.c.status == "completed"))
+    async def same(self, cached: str, since: int) -> Task | None:
+        """The newest call whose answer is kept under that, which was completed since then."""
+        return await self._first(same_statement(cached, since))
 
     async def delete(self, id: str, key: str | None) -> None:
         """Forget a task that has ended; what it cost stays. Its files are deleted before: a row leads to its files.
@@ -201,8 +201,18 @@ def page_statement(
     return sa.select(_TASK).join(found, found.c.id == id).order_by(order)
 
 
-def _like(fingerprint: str) -> Statement:
-    return sa.select(_TASK).where(_TASK.c.fingerprint == fingerprint).order_by(_TASK.c.id.desc()).limit(1)
+def lost_statement(fingerprint: str, since: int) -> Statement:
+    """The newest call like that whose client may still want its answer."""
+    return _newest(_TASK.c.fingerprint == fingerprint, sa.text(tables.WANTED), _TASK.c.created >= since)
+
+
+def same_statement(cached: str, since: int) -> Statement:
+    """The newest call whose answer is kept under that."""
+    return _newest(_TASK.c.cached == cached, _TASK.c.ended >= since, _TASK.c.status == "completed")
+
+
+def _newest(*like: sa.ColumnElement[bool] | sa.TextClause) -> Statement:
+    return sa.select(_TASK).where(*like).order_by(_TASK.c.id.desc()).limit(1)
 
 
 def _owned(statement: Statement, key: str | None) -> Statement:

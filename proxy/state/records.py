@@ -42,6 +42,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     claim: str | None = None
     request_id: str | None = None
     lost: bool = False
+    cached: str | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,21 @@ A change here needs a migration in `migrations/versions`; a test compares the tw
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 # PostgreSQL's own names, also in SQLite, which has none: a migration can only change what has a name.
+WANTED = "(lost OR ended IS NULL)"
+"""Of tasks whose clients may still want their answers. Whoever asks for these says it in the same words."""
+
+
+def where(condition: str) -> dict[str, Any]:
+    """Of an index over some rows alone."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 metadata = sa.MetaData(naming_convention={"pk": "%(table_name)s_pkey", "uq": "%(table_name)s_%(column_0_name)s_key"})
 
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -58,12 +69,15 @@ task = sa.Table(
     sa.Column("worker", sa.Text, nullable=False),  # the process that works on it
     sa.Column("lost", sa.Boolean, nullable=False, default=False),  # its client left before it had the answer
     sa.Column("request_id", sa.Text),
+    sa.Column("cached", sa.Text),  # of the request, where its alias keeps answers
     sa.Column("terms", sa.Text, nullable=False, default=""),  # digests that lists are filtered by: see `terms`
     # Any filter is judged within the index: the rows themselves are many times as long.
     sa.Index("task_key", "key", "id", "created", "status", "op", "terms"),
     sa.Index("task_all", "id", "created", "status", "op", "terms"),
-    sa.Index("task_fingerprint", "fingerprint"),
-    sa.Index("task_worker", "worker", sqlite_where=sa.text("ended IS NULL"), postgresql_where=sa.text("ended IS NULL")),
+    # Digests come in no order: an index over all of them would touch another page for each row.
+    sa.Index("task_fingerprint", "fingerprint", **where(WANTED)),
+    sa.Index("task_cached", "cached", **where("cached IS NOT NULL")),
+    sa.Index("task_worker", "worker", **where("ended IS NULL")),
 )
 
 entry = sa.Table(

@@ -88,6 +88,7 @@ CREATE TABLE public.task (
     worker text NOT NULL,
     lost boolean NOT NULL,
     request_id text,
+    cached text,
     terms text NOT NULL
 );
 CREATE TABLE public.worker (
@@ -107,9 +108,9 @@ INSERT INTO public.key VALUES ('key_2', 'root', NULL, '\x04', 'sk-pictor-cd', NU
 INSERT INTO public.rate VALUES ('key_1:images', 1790000000000000);
 INSERT INTO public.reservation VALUES ('task_3', 'key_1', '2026-09-21', 500, 'w');
 INSERT INTO public.slot VALUES ('task_3', 'key_1', 'w', 1790000000000);
-INSERT INTO public.task VALUES ('task_3', 'key_1', 1790000000002, NULL, 'in_progress', 'generate', 'x', NULL, '{}', NULL, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, 'w', false, NULL, 'db3435c9c00fdf04');
-INSERT INTO public.task VALUES ('task_1', 'key_1', 1790000000000, 1790000009000, 'completed', 'generate', 'dall-e-3', 'demo/lighthouse', '{"n": 1, "prompt": "Ein Leuchtturm – “日本”, it''s"}', '{"project": "a"}', '{"created": 1790000000, "outputs": [{"id": "20261120-x.png", "type": "image/png"}]}', 12, '{"submit": 0.5}', NULL, 40000, 7, 40000, 'ab', 'cd', 'w', true, 'req_1', '300edca56de31db1 b688581ac2b2049c c98498d7d34d3c00');
-INSERT INTO public.task VALUES ('task_2', 'key_2', 1790000000001, 1790000000005, 'failed', 'edit', 'x', NULL, '{}', NULL, NULL, 0, NULL, '{"code": null, "kind": "policy", "param": null, "message": "No."}', NULL, 0, NULL, NULL, NULL, 'w', false, NULL, 'db3435c9c00fdf04');
+INSERT INTO public.task VALUES ('task_3', 'key_1', 1790000000002, NULL, 'in_progress', 'generate', 'x', NULL, '{}', NULL, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, 'w', false, NULL, NULL, 'db3435c9c00fdf04');
+INSERT INTO public.task VALUES ('task_1', 'key_1', 1790000000000, 1790000009000, 'completed', 'generate', 'dall-e-3', 'demo/lighthouse', '{"n": 1, "prompt": "Ein Leuchtturm – “日本”, it''s"}', '{"project": "a"}', '{"created": 1790000000, "outputs": [{"id": "20261120-x.png", "type": "image/png"}]}', 12, '{"submit": 0.5}', NULL, 40000, 7, 40000, 'ab', 'cd', 'w', true, 'req_1', NULL, '300edca56de31db1 b688581ac2b2049c c98498d7d34d3c00');
+INSERT INTO public.task VALUES ('task_2', 'key_2', 1790000000001, 1790000000005, 'failed', 'edit', 'x', NULL, '{}', NULL, NULL, 0, NULL, '{"code": null, "kind": "policy", "param": null, "message": "No."}', NULL, 0, NULL, NULL, NULL, 'w', false, NULL, NULL, 'db3435c9c00fdf04');
 INSERT INTO public.worker VALUES ('w', 'h', 1, 1790000000000, 1790000000000);
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
@@ -145,6 +146,7 @@ CREATE INDEX file_expires ON public.file USING btree (expires);
 CREATE INDEX file_key ON public.file USING btree (key, id);
 CREATE INDEX slot_key ON public.slot USING btree (key);
 CREATE INDEX task_all ON public.task USING btree (id, created, status, op, terms);
-CREATE INDEX task_fingerprint ON public.task USING btree (fingerprint);
+CREATE INDEX task_cached ON public.task USING btree (cached) WHERE (cached IS NOT NULL);
+CREATE INDEX task_fingerprint ON public.task USING btree (fingerprint) WHERE (lost OR (ended IS NULL));
 CREATE INDEX task_key ON public.task USING btree (key, id, created, status, op, terms);
 CREATE INDEX task_worker ON public.task USING btree (worker) WHERE (ended IS NULL);

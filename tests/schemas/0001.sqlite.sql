@@ -110,13 +110,14 @@ CREATE TABLE task (
 	worker TEXT NOT NULL, 
 	lost BOOLEAN NOT NULL, 
 	request_id TEXT, 
+	cached TEXT, 
 	terms TEXT NOT NULL, 
 	CONSTRAINT task_pkey PRIMARY KEY (id), 
 	CONSTRAINT task_claim_key UNIQUE (claim)
 );
-INSERT INTO "task" VALUES('task_3','key_1',1790000000002,NULL,'in_progress','generate','x',NULL,'{}',NULL,NULL,0,NULL,NULL,NULL,0,NULL,NULL,NULL,'w',0,NULL,'db3435c9c00fdf04');
-INSERT INTO "task" VALUES('task_1','key_1',1790000000000,1790000009000,'completed','generate','dall-e-3','demo/lighthouse','{"prompt":"Ein Leuchtturm – “日本”, it''s","n":1}','{"project":"a"}','{"created":1790000000,"outputs":[{"id":"20261120-x.png","type":"image/png"}]}',12,'{"submit":0.5}',NULL,40000,7,40000,'ab','cd','w',1,'req_1','300edca56de31db1 b688581ac2b2049c c98498d7d34d3c00');
-INSERT INTO "task" VALUES('task_2','key_2',1790000000001,1790000000005,'failed','edit','x',NULL,'{}',NULL,NULL,0,NULL,'{"kind":"policy","code":null,"message":"No.","param":null}',NULL,0,NULL,NULL,NULL,'w',0,NULL,'db3435c9c00fdf04');
+INSERT INTO "task" VALUES('task_3','key_1',1790000000002,NULL,'in_progress','generate','x',NULL,'{}',NULL,NULL,0,NULL,NULL,NULL,0,NULL,NULL,NULL,'w',0,NULL,NULL,'db3435c9c00fdf04');
+INSERT INTO "task" VALUES('task_1','key_1',1790000000000,1790000009000,'completed','generate','dall-e-3','demo/lighthouse','{"prompt":"Ein Leuchtturm – “日本”, it''s","n":1}','{"project":"a"}','{"created":1790000000,"outputs":[{"id":"20261120-x.png","type":"image/png"}]}',12,'{"submit":0.5}',NULL,40000,7,40000,'ab','cd','w',1,'req_1',NULL,'300edca56de31db1 b688581ac2b2049c c98498d7d34d3c00');
+INSERT INTO "task" VALUES('task_2','key_2',1790000000001,1790000000005,'failed','edit','x',NULL,'{}',NULL,NULL,0,NULL,'{"kind":"policy","code":null,"message":"No.","param":null}',NULL,0,NULL,NULL,NULL,'w',0,NULL,NULL,'db3435c9c00fdf04');
 CREATE TABLE worker (
 	id TEXT NOT NULL, 
 	host TEXT NOT NULL, 
@@ -128,7 +129,8 @@ CREATE TABLE worker (
 INSERT INTO "worker" VALUES('w','h',1,1790000000000,1790000000000);
 CREATE INDEX task_key ON task ("key", id, created, status, op, terms);
 CREATE INDEX task_all ON task (id, created, status, op, terms);
-CREATE INDEX task_fingerprint ON task (fingerprint);
+CREATE INDEX task_cached ON task (cached) WHERE cached IS NOT NULL;
+CREATE INDEX task_fingerprint ON task (fingerprint) WHERE (lost OR ended IS NULL);
 CREATE INDEX task_worker ON task (worker) WHERE ended IS NULL;
 CREATE INDEX entry_key ON entry ("key", day, pictures, cost, wasted);
 CREATE INDEX entry_day ON entry (day);

@@ -73,15 +73,22 @@ def tasks() -> None:
         text("worker"),
         sa.Column("lost", sa.Boolean, nullable=False),
         text("request_id", nullable=True),
+        text("cached", nullable=True),
         text("terms"),
         sa.PrimaryKeyConstraint("id", name="task_pkey"),
         sa.UniqueConstraint("claim", name="task_claim_key"),
     )
     op.create_index("task_key", "task", ["key", "id", "created", "status", "op", "terms"])
     op.create_index("task_all", "task", ["id", "created", "status", "op", "terms"])
-    op.create_index("task_fingerprint", "task", ["fingerprint"])
-    running = sa.text("ended IS NULL")
-    op.create_index("task_worker", "task", ["worker"], sqlite_where=running, postgresql_where=running)
+    some("task_fingerprint", "(lost OR ended IS NULL)", "fingerprint")
+    some("task_cached", "cached IS NOT NULL", "cached")
+    some("task_worker", "ended IS NULL", "worker")
+
+
+def some(name: str, condition: str, column: str) -> None:
+    """An index over those tasks alone."""
+    where = sa.text(condition)
+    op.create_index(name, "task", [column], sqlite_where=where, postgresql_where=where)
 
 
 def money() -> None:
