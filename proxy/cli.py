@@ -8,19 +8,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from proxy import __version__
+from proxy.terminal import complain, file_of, refused, table
 
 if TYPE_CHECKING:
     from proxy.catalog import Catalog
     from proxy.config import Config
     from proxy.providers import Login
-
-CONFIG = Path("config.yaml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,13 +205,6 @@ def run_models(options: argparse.Namespace) -> int:
     return 0
 
 
-def file_of(options: argparse.Namespace) -> Path | None:
-    """The file that is read, if any."""
-    if options.config:
-        return Path(options.config)
-    return CONFIG if CONFIG.is_file() else None
-
-
 def checked(path: Path | None, overrides: Mapping[str, Any]) -> tuple[Config, Catalog | None, list[str]]:
     """What can be read of the configuration, and all that is wrong in it."""
     from proxy import catalog, config
@@ -220,19 +212,6 @@ def checked(path: Path | None, overrides: Mapping[str, Any]) -> tuple[Config, Ca
     read, flaws = config.read(path, overrides=overrides)
     flaws += catalog.flaws(read)
     return read, None if flaws else catalog.build(read), flaws
-
-
-def refused(path: Path | None, flaws: Sequence[str]) -> int:
-    """Every flaw on a line of its own."""
-    for flaw in flaws:
-        complain(f"{path or 'environment'}: {flaw}")
-    return 1
-
-
-def complain(text: str) -> int:
-    """One line for a person."""
-    print(f"pictor: {text}", file=sys.stderr)
-    return 1
 
 
 def access(config: Config) -> str:
@@ -286,11 +265,3 @@ def price(rules: Sequence[Mapping[str, Any]]) -> str:
     first = min(rules, key=lambda rule: SPOKEN.index(rule["unit"]) if rule["unit"] in SPOKEN else len(SPOKEN))
     per = f"{first['per']:,} " if first["per"] > 1 else ""
     return f"{first['amount']:g} {first['currency']} / {per}{first['unit']}{' …' if len(rules) > 1 else ''}"
-
-
-def table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
-    """Columns as wide as they must be."""
-    lines = list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for cells in lines:
-        print(indent + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())

@@ -12,13 +12,13 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from proxy.cli import complain, file_of, refused, table
 from proxy.config import Config, read
 from proxy.plain import Filled
 from proxy.state.database import Database, default_url
 from proxy.state.files import secret
 from proxy.state.keys import Key, KeyStore, change, told
 from proxy.state.migrate import NewerDatabase, migrate
+from proxy.terminal import complain, file_of, refused, table
 from translators.base import Fault
 
 PAGE = 100

@@ -17,6 +17,7 @@ from proxy import prices, record
 from proxy.answer import Preview, Result
 from proxy.ask import Ask
 from proxy.draw import Drawing, Planned, draw, planned
+from proxy.estimate import estimate, priced
 from proxy.gateway import Gateway
 from proxy.keys import Caller, check_model
 from proxy.known import Marks, Wanted, by_claim, find, just_failed, marked
@@ -72,7 +73,7 @@ async def admitted(
         task = row_of(gateway, wanted, planned, marks, id)
         if bounded(caller):
             # Of the plans whose price is known: the others, where they are allowed, are what no budget bounds.
-            task = replace(task, estimate=prices.micros(prices.estimate(prices.priced(planned.plans))))
+            task = replace(task, estimate=prices.micros(estimate(priced(planned.plans))))
         if task.claim is not None and not (claimed := await gateway.ledger.claim(task)):
             await gateway.limits.release(caller.id, id)  # it waits for the one that was quicker, and is no job
             found = await by_claim(gateway, wanted, marks)
@@ -106,7 +107,7 @@ def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> Planned
     """Without the plans that no budget could bound. Raises `Fault("quota")` where none is left."""
     if not bounded(caller) or gateway.config.prices.unknown == "allow":
         return planned
-    if plans := prices.priced(planned.plans):
+    if plans := priced(planned.plans):
         return replace(planned, plans=plans)
     raise Fault(
         "quota",

@@ -13,8 +13,9 @@ import translators
 from proxy import catalog, config, plain, tokens
 from proxy.catalog import Credential, Target, Upstream
 from proxy.config import Config
+from proxy.estimate import estimate, most, priced
 from proxy.plan import Finish, Plan
-from proxy.prices import banded, cost, dollars, estimate, micros, most, priced, settled, wasted
+from proxy.prices import banded, cost, dollars, micros, settled, wasted
 from translators.base import Caps, Fault, Free, Job, Media, Op, Price, Secret, Size, Unit, Usage, blob
 
 MILLION = 1_000_000
