@@ -47,12 +47,11 @@ class Drawing:
         self.lent: list[str] = []  # the client's pictures, in the store for a provider that fetches them
 
 
-async def planned(gateway: Gateway, ask: Ask, *, owner: str, strict: bool) -> Planned:
-    """Hold the request of the key `owner` against the catalogue.
+async def planned(gateway: Gateway, route: Route, ask: Ask, *, owner: str, strict: bool) -> Planned:
+    """Hold the request of the key `owner` against the models where its route leads.
 
     Raises the `Fault` of what cannot be had, before anything is paid.
     """
-    route = gateway.catalog.route(ask.model)
     inputs = Inputs()
     if ask.images or ask.mask or ask.markup:
         with refusals(gateway, route):
@@ -117,7 +116,7 @@ async def published(gateway: Gateway, job: Job, target: Target, drawing: Drawing
         if not ours:
             text = f"{target.id} takes pictures by address only: server.public_url must be set for that."
             raise Fault("invalid", text, code="public_url_required", param="image")
-        drawing.lent.append(await gateway.files.save(media.blob, media.type))
+        drawing.lent.append(await gateway.store(media.blob, media.type))
         return replace(media, url=ours.rstrip("/") + gateway.link(drawing.lent[-1]))
 
     images = tuple([await at(media) for media in job.images])

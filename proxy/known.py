@@ -24,7 +24,7 @@ from proxy.state.ledger import Task
 from proxy.works import AGAIN_SECONDS, Work
 from translators.base import Fault
 
-INLINE = 64 * 1024  # bytes of pictures up to which a fingerprint is taken on the event loop
+INLINE = 64 * 1024  # bytes of pictures up to which a request is digested on the event loop
 LOOKS = (0.1, 0.2, 0.4, 0.8, 1.0)  # seconds between looks for the end of another process's work
 
 
@@ -52,18 +52,19 @@ async def marked(wanted: Wanted, route: Route) -> Marks:
     owner, ask = wanted.caller.id, replace(wanted.ask, model=route.name)
     cache = route.cache
     needed = wanted.again or wanted.idempotency_key is not None or cache is not None
-    print = cached = None
+    content = print = cached = None
     if record.weight(ask) <= INLINE:
-        print = record.fingerprint(owner, ask)
+        content = record.content(ask)
     elif needed:
-        print = await asyncio.to_thread(record.fingerprint, owner, ask)
-    if cache is not None and print is not None:
-        # The ids of fingerprints and of cache keys never meet: only the latter are digested twice.
-        whose = "" if cache.shared and not own_files(ask) else owner
-        also = ("cached", "strict") if wanted.strict else ("cached",)  # who is strict gets nothing that was adjusted
-        cached = await asyncio.to_thread(record.fingerprint, whose, ask, also)
+        content = await asyncio.to_thread(record.content, ask)
+    if content is not None:
+        print = record.mark("call", owner, content)
+        if cache is not None:
+            whose = "" if cache.shared and not own_files(ask) else owner
+            how = "strict" if wanted.strict else ""  # who is strict gets nothing that was adjusted
+            cached = record.mark("cached", whose, how, content)
     key = wanted.idempotency_key
-    return Marks(print=print, claim=record.claim(owner, key) if key else None, cached=cached)
+    return Marks(print=print, claim=record.mark("claim", owner, key) if key else None, cached=cached)
 
 
 def own_files(ask: Ask) -> bool:

@@ -46,10 +46,14 @@ def request_of(ask: Ask, *, prompts: bool) -> dict[str, Any]:
     return said
 
 
-def fingerprint(owner: str, ask: Ask, also: Sequence[str] = ()) -> str:
-    """The same for the same call of the same owner. It reads every byte of an uploaded picture: for a thread, then."""
-    text = msgspec.json.encode((owner, also, ask), enc_hook=_digested, order="deterministic")
-    return hashlib.sha256(text).hexdigest()
+def content(ask: Ask) -> str:
+    """A digest of a request. It reads every byte of an uploaded picture: for a thread, where there are many."""
+    return hashlib.sha256(msgspec.json.encode(ask, enc_hook=_digested, order="deterministic")).hexdigest()
+
+
+def mark(*words: str) -> str:
+    """What stands for these words in a row. No other words have the same."""
+    return hashlib.sha256(msgspec.json.encode(words)).hexdigest()
 
 
 def _digested(value: Any) -> Any:
@@ -62,14 +66,9 @@ def _digested(value: Any) -> Any:
 
 
 def weight(ask: Ask) -> int:
-    """How many bytes of pictures a fingerprint has to read."""
+    """How many bytes of pictures a digest has to read."""
     every = (*ask.images, ask.mask, ask.markup)
     return sum(each.blob.size for each in every if isinstance(each, Upload | Link) and each.blob is not None)
-
-
-def claim(owner: str, idempotency_key: str) -> str:
-    """What stands for an `Idempotency-Key` in a row: keys of different owners never meet."""
-    return hashlib.sha256(f"{owner}\n{idempotency_key}".encode()).hexdigest()
 
 
 def result_of(result: Result, *, prompts: bool) -> dict[str, Any]:

@@ -48,20 +48,21 @@ async def begin(gateway: Gateway, wanted: Wanted, previews: asyncio.Queue[Previe
                 return known
             if gateway.config.history.enabled:
                 gateway.ledger.check()
-            work = await planned(gateway, ask, owner=caller.id, strict=wanted.strict)
+            work = await planned(gateway, route, ask, owner=caller.id, strict=wanted.strict)
             for plan in work.plans:
                 for job in plan.jobs:
                     check_size(caller.tier, *(job.size or (0, 0)))
-            return await admitted(gateway, wanted, within_budget(gateway, caller, work), marks, previews)
+            return await admitted(gateway, wanted, *within_budget(gateway, caller, work), marks, previews)
     except Fault as fault:
         gateway.works.failed(marks.print, fault)
         raise
 
 
 async def admitted(
-    gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, previews: asyncio.Queue[Preview] | None
-) -> Work:
-    """Begin the work, if the key's limits and budgets allow it."""
+    gateway: Gateway, wanted: Wanted, planned: Planned, most: float | None, marks: Marks,
+    previews: asyncio.Queue[Preview] | None,
+) -> Work:  # fmt: skip
+    """Begin the work, if the key's limits and budgets allow it; `most` is what it may cost of them in US dollars."""
     caller, id = wanted.caller, ids.new("task_")
     try:
         admission = await gateway.limits.admit(caller.id, caller.tier, caller.tier_name, planned.ask.n, id)
@@ -70,10 +71,7 @@ async def admitted(
         raise
     claimed = False
     try:
-        task = row_of(gateway, wanted, planned, marks, id)
-        if bounded(caller):
-            # Of the plans whose price is known: the others, where they are allowed, are what no budget bounds.
-            task = replace(task, estimate=prices.micros(estimate(priced(planned.plans))))
+        task = replace(row_of(gateway, wanted, planned, marks, id), estimate=prices.micros(most))
         if task.claim is not None and not (claimed := await gateway.ledger.claim(task)):
             await gateway.limits.release(caller.id, id)  # it waits for the one that was quicker, and is no job
             found = await by_claim(gateway, wanted, marks)
@@ -98,17 +96,18 @@ LIMITS = {"requests": "requests", "concurrent-jobs": "concurrent"}
 """What OpenAI calls a limit, and what its metric does."""
 
 
-def bounded(caller: Caller) -> bool:
-    """Whether a budget bounds what it may spend."""
-    return caller.tier.budget_usd_per_day is not None or caller.tier.budget_usd_per_month is not None
+def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> tuple[Planned, float | None]:
+    """The most that it may cost of the key's budgets, and the plans without those that no budget could bound.
 
-
-def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> Planned:
-    """Without the plans that no budget could bound. Raises `Fault("quota")` where none is left."""
-    if not bounded(caller) or gateway.config.prices.unknown == "allow":
-        return planned
-    if plans := priced(planned.plans):
-        return replace(planned, plans=plans)
+    Where such plans are allowed, they count for nothing. Raises `Fault("quota")` where none is left.
+    """
+    if caller.tier.budget_usd_per_day is None and caller.tier.budget_usd_per_month is None:
+        return planned, None
+    plans = priced(planned.plans)
+    if gateway.config.prices.unknown == "allow":
+        return planned, estimate(plans)
+    if plans:
+        return replace(planned, plans=plans), estimate(plans)
     raise Fault(
         "quota",
         f"The price of '{planned.route.name}' is not known, and the key '{caller.name}' has a budget. Ask for a "
@@ -171,7 +170,7 @@ def start(
 
 async def printed(gateway: Gateway, work: Work, task: Task, ask: Ask) -> None:
     """Take the fingerprint of a large request while it is worked on, so that a try again finds it anywhere."""
-    print = await asyncio.to_thread(record.fingerprint, task.key, replace(ask, model=task.asked))
+    print = record.mark("call", task.key, await asyncio.to_thread(record.content, replace(ask, model=task.asked)))
     del ask  # and its pictures
     work.print = print
     await asyncio.sleep(LATE)

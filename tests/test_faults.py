@@ -162,7 +162,8 @@ async def test_a_data_url_is_held_once_and_in_pieces(tmp_path: Path) -> None:
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     body = {"model": "demo/painter", "prompt": "x", "images": [{"image_url": url}], "mask": {"image_url": url}}
     gateway = Gateway(load(None, {"PICTOR_DATA": str(tmp_path)}))
-    work = await planned(gateway, from_json("edit", json.dumps(body).encode()), owner="", strict=False)
+    ask = from_json("edit", json.dumps(body).encode())
+    work = await planned(gateway, gateway.catalog.route(ask.model), ask, owner="", strict=False)
     await gateway.aclose()
     assert (work.ask.images, work.ask.mask) == ((), None)
     (job,) = work.plans[0].jobs
