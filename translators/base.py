@@ -214,6 +214,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     watermark: bool | None = None
     options: Mapping[str, Any] = {}  # `provider_options`, only names that `Caps.options` lists
     site: Mapping[str, str] = {}  # the provider's settings from the configuration: region, project, api_version …
+    mark: str | None = None  # our own name for the call, by which a provider that takes one can be asked for it
 
 
 VARY = "Make a variation of this image."
@@ -337,6 +338,7 @@ class Wait(msgspec.Struct, frozen=True):
     call: Call
     seconds: float
     progress: int | None = None  # 0-100, where the provider says it
+    queued: bool = False  # the provider says that it has not begun
 
 
 Step: TypeAlias = Call | Wait | Done
