@@ -80,6 +80,34 @@ task = sa.Table(
     sa.Index("task_worker", "worker", **where("ended IS NULL")),
 )
 
+job = sa.Table(
+    "job",  # calls that are made whatever becomes of the process that took them, until they have ended
+    metadata,
+    sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),  # the provider whose places it waits for
+    sa.Column("priority", sa.Integer, nullable=False),  # of its key's tier: higher goes first
+    sa.Column("work", Json),  # to make it from the beginning; null: a client waits for it, or has left
+    sa.Column("webhook", sa.Text),
+    sa.Column("started", sa.BigInteger),  # null: it waits for a place
+    sa.Column("cancel", sa.BigInteger),  # when somebody asked for its end
+    sa.Column("progress", sa.Integer),  # per cent
+    sa.Index("job_waiting", "queue", "key", "task", **where("started IS NULL")),
+    sa.Index("job_cancel", "task", **where("cancel IS NOT NULL")),
+)
+
+submit = sa.Table(
+    "submit",  # what providers were sent, and under which name they have it: kept until nobody needs to ask them
+    metadata,
+    sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # of the upstream call within its task, from 0
+    sa.Column("target", sa.Text, nullable=False),  # provider/model
+    sa.Column("credential", sa.Text, nullable=False),  # its name
+    sa.Column("sent", sa.BigInteger, nullable=False),
+    sa.Column("saved", Json, nullable=False),  # what its answers are read with: see `proxy.trail`
+    sa.Column("call", Json),  # the next poll, without credentials; null: its answer has not come
+)
+
 entry = sa.Table(
     "entry",  # the ledger: what each task cost, kept when its history is deleted
     metadata,

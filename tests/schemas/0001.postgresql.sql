@@ -31,6 +31,17 @@ CREATE TABLE public.file (
     bytes bigint NOT NULL,
     path text NOT NULL
 );
+CREATE TABLE public.job (
+    task text NOT NULL,
+    key text NOT NULL,
+    queue text NOT NULL,
+    priority integer NOT NULL,
+    work jsonb,
+    webhook text,
+    started bigint,
+    cancel bigint,
+    progress integer
+);
 CREATE TABLE public.key (
     id text NOT NULL,
     name text NOT NULL,
@@ -64,6 +75,15 @@ CREATE UNLOGGED TABLE public.slot (
     key text NOT NULL,
     worker text NOT NULL,
     until bigint NOT NULL
+);
+CREATE TABLE public.submit (
+    task text NOT NULL,
+    number integer NOT NULL,
+    target text NOT NULL,
+    credential text NOT NULL,
+    sent bigint NOT NULL,
+    saved jsonb NOT NULL,
+    call jsonb
 );
 CREATE TABLE public.task (
     id text NOT NULL,
@@ -108,6 +128,8 @@ INSERT INTO public.key VALUES ('key_2', 'root', NULL, '\x04', 'sk-pictor-cd', NU
 INSERT INTO public.rate VALUES ('key_1:images', 1790000000000000);
 INSERT INTO public.reservation VALUES ('task_3', 'key_1', '2026-09-21', 500, 'w');
 INSERT INTO public.slot VALUES ('task_3', 'key_1', 'w', 1790000000000);
+INSERT INTO public.job VALUES ('task_3', 'key_1', 'demo', 0, '{"n": 1}', 'https://app.example/hook', 1790000000000, NULL, 40);
+INSERT INTO public.submit VALUES ('task_3', 0, 'demo/lighthouse', 'demo#1', 1790000000001, '{"n": 1}', '{"path": "/tasks/7"}');
 INSERT INTO public.task VALUES ('task_3', 'key_1', 1790000000002, NULL, 'in_progress', 'generate', 'x', NULL, '{}', NULL, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, 'w', false, NULL, NULL, 'db3435c9c00fdf04');
 INSERT INTO public.task VALUES ('task_1', 'key_1', 1790000000000, 1790000009000, 'completed', 'generate', 'dall-e-3', 'demo/lighthouse', '{"n": 1, "prompt": "Ein Leuchtturm – “日本”, it''s"}', '{"project": "a"}', '{"created": 1790000000, "outputs": [{"id": "20261120-x.png", "type": "image/png"}]}', 12, '{"submit": 0.5}', NULL, 40000, 7, 40000, 'ab', 'cd', 'w', true, 'req_1', NULL, '300edca56de31db1 b688581ac2b2049c c98498d7d34d3c00');
 INSERT INTO public.task VALUES ('task_2', 'key_2', 1790000000001, 1790000000005, 'failed', 'edit', 'x', NULL, '{}', NULL, NULL, 0, NULL, '{"code": null, "kind": "policy", "param": null, "message": "No."}', NULL, 0, NULL, NULL, NULL, 'w', false, NULL, NULL, 'db3435c9c00fdf04');
@@ -120,6 +142,10 @@ ALTER TABLE ONLY public.entry
     ADD CONSTRAINT entry_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.file
     ADD CONSTRAINT file_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.job
+    ADD CONSTRAINT job_pkey PRIMARY KEY (task);
+ALTER TABLE ONLY public.submit
+    ADD CONSTRAINT submit_pkey PRIMARY KEY (task, number);
 ALTER TABLE ONLY public.key
     ADD CONSTRAINT key_digest_key UNIQUE (digest);
 ALTER TABLE ONLY public.key
@@ -144,6 +170,8 @@ CREATE INDEX entry_day ON public.entry USING btree (day);
 CREATE INDEX entry_key ON public.entry USING btree (key, day, pictures, cost, wasted);
 CREATE INDEX file_expires ON public.file USING btree (expires);
 CREATE INDEX file_key ON public.file USING btree (key, id);
+CREATE INDEX job_cancel ON public.job USING btree (task) WHERE (cancel IS NOT NULL);
+CREATE INDEX job_waiting ON public.job USING btree (queue, key, task) WHERE (started IS NULL);
 CREATE INDEX slot_key ON public.slot USING btree (key);
 CREATE INDEX task_all ON public.task USING btree (id, created, status, op, terms);
 CREATE INDEX task_cached ON public.task USING btree (cached) WHERE (cached IS NOT NULL);

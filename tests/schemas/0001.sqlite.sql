@@ -41,6 +41,19 @@ CREATE TABLE file (
 	CONSTRAINT file_pkey PRIMARY KEY (id)
 );
 INSERT INTO "file" VALUES('file-1','key_1',1790000000000,NULL,'a.png','vision','image/png',3,'uploads/a');
+CREATE TABLE job (
+	task TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	queue TEXT NOT NULL, 
+	priority INTEGER NOT NULL, 
+	work JSON, 
+	webhook TEXT, 
+	started BIGINT, 
+	cancel BIGINT, 
+	progress INTEGER, 
+	CONSTRAINT job_pkey PRIMARY KEY (task)
+);
+INSERT INTO "job" VALUES('task_3','key_1','demo',0,'{"n":1}','https://app.example/hook',1790000000000,NULL,40);
 CREATE TABLE "key" (
 	id TEXT NOT NULL, 
 	name TEXT NOT NULL, 
@@ -87,6 +100,17 @@ CREATE TABLE slot (
 	CONSTRAINT slot_pkey PRIMARY KEY (task)
 );
 INSERT INTO "slot" VALUES('task_3','key_1','w',1790000000000);
+CREATE TABLE submit (
+	task TEXT NOT NULL, 
+	number INTEGER NOT NULL, 
+	target TEXT NOT NULL, 
+	credential TEXT NOT NULL, 
+	sent BIGINT NOT NULL, 
+	saved JSON NOT NULL, 
+	call JSON, 
+	CONSTRAINT submit_pkey PRIMARY KEY (task, number)
+);
+INSERT INTO "submit" VALUES('task_3',0,'demo/lighthouse','demo#1',1790000000001,'{"n":1}','{"path":"/tasks/7"}');
 CREATE TABLE task (
 	id TEXT NOT NULL, 
 	"key" TEXT NOT NULL, 
@@ -137,4 +161,6 @@ CREATE INDEX entry_day ON entry (day);
 CREATE INDEX file_key ON file ("key", id);
 CREATE INDEX file_expires ON file (expires);
 CREATE INDEX slot_key ON slot ("key");
+CREATE INDEX job_waiting ON job (queue, "key", task) WHERE started IS NULL;
+CREATE INDEX job_cancel ON job (task) WHERE cancel IS NOT NULL;
 COMMIT;

@@ -16,6 +16,7 @@ def upgrade() -> None:
     """Make them all."""
     keys()
     tasks()
+    durable()
     money()
     files()
     processes()
@@ -80,15 +81,45 @@ def tasks() -> None:
     )
     op.create_index("task_key", "task", ["key", "id", "created", "status", "op", "terms"])
     op.create_index("task_all", "task", ["id", "created", "status", "op", "terms"])
-    some("task_fingerprint", "(lost OR ended IS NULL)", "fingerprint")
-    some("task_cached", "cached IS NOT NULL", "cached")
-    some("task_worker", "ended IS NULL", "worker")
+    some("task_fingerprint", "task", "(lost OR ended IS NULL)", "fingerprint")
+    some("task_cached", "task", "cached IS NOT NULL", "cached")
+    some("task_worker", "task", "ended IS NULL", "worker")
 
 
-def some(name: str, condition: str, column: str) -> None:
-    """An index over those tasks alone."""
+def some(name: str, table: str, condition: str, *columns: str) -> None:
+    """An index over those rows alone."""
     where = sa.text(condition)
-    op.create_index(name, "task", [column], sqlite_where=where, postgresql_where=where)
+    op.create_index(name, table, [*columns], sqlite_where=where, postgresql_where=where)
+
+
+def durable() -> None:
+    """What is made whatever becomes of a process."""
+    op.create_table(
+        "job",
+        text("task"),
+        text("key"),
+        text("queue"),
+        sa.Column("priority", sa.Integer, nullable=False),
+        json("work", nullable=True),
+        text("webhook", nullable=True),
+        number("started", nullable=True),
+        number("cancel", nullable=True),
+        sa.Column("progress", sa.Integer),
+        sa.PrimaryKeyConstraint("task", name="job_pkey"),
+    )
+    some("job_waiting", "job", "started IS NULL", "queue", "key", "task")
+    some("job_cancel", "job", "cancel IS NOT NULL", "task")
+    op.create_table(
+        "submit",
+        text("task"),
+        sa.Column("number", sa.Integer, nullable=False),
+        text("target"),
+        text("credential"),
+        number("sent"),
+        json("saved"),
+        json("call", nullable=True),
+        sa.PrimaryKeyConstraint("task", "number", name="submit_pkey"),
+    )
 
 
 def money() -> None:
