@@ -42,6 +42,9 @@ key = sa.Table(
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("expires", sa.BigInteger),
     sa.Column("revoked", sa.BigInteger),
+    sa.Column("webhook_url", sa.Text),  # where its tasks' ends are told, where a task names no address of its own
+    sa.Column("webhook_version", sa.Integer, nullable=False, default=1),  # of the secret that signs for it
+    sa.Column("webhook_rotated", sa.BigInteger),  # until a day later the version before signs too
 )
 
 task = sa.Table(
@@ -106,6 +109,24 @@ submit = sa.Table(
     sa.Column("sent", sa.BigInteger, nullable=False),
     sa.Column("saved", Json, nullable=False),  # what its answers are read with: see `proxy.trail`
     sa.Column("call", Json),  # the next poll, without credentials; null: its answer has not come
+)
+
+delivery = sa.Table(
+    "delivery",  # what clients are told of their tasks' ends, and whether they have heard it
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # evt_… by time, so that its order is the order in which it is told
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),  # whose secret signs
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),  # task.completed, video.failed …
+    sa.Column("body", sa.Text, nullable=False),  # as it is signed and sent: text, as JSON columns order members anew
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("due", sa.BigInteger, nullable=False),  # of the next try; ahead of it while a process makes one
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("status", sa.Text, nullable=False, default="pending"),  # pending, delivered, failed
+    sa.Column("last", sa.Text),  # what came of the last try
+    sa.Index("delivery_due", "due", **where("status = 'pending'")),
+    sa.Index("delivery_task", "task"),
 )
 
 entry = sa.Table(

@@ -7,6 +7,19 @@ CREATE TABLE public.budget (
     spent bigint NOT NULL,
     reserved bigint NOT NULL
 );
+CREATE TABLE public.delivery (
+    id text NOT NULL,
+    task text NOT NULL,
+    key text NOT NULL,
+    url text NOT NULL,
+    type text NOT NULL,
+    body text NOT NULL,
+    created bigint NOT NULL,
+    due bigint NOT NULL,
+    tries integer NOT NULL,
+    status text NOT NULL,
+    last text
+);
 CREATE TABLE public.entry (
     id text NOT NULL,
     key text NOT NULL,
@@ -57,7 +70,10 @@ CREATE TABLE public.key (
     metadata jsonb NOT NULL,
     created bigint NOT NULL,
     expires bigint,
-    revoked bigint
+    revoked bigint,
+    webhook_url text,
+    webhook_version integer NOT NULL,
+    webhook_rotated bigint
 );
 CREATE UNLOGGED TABLE public.rate (
     id text NOT NULL,
@@ -121,10 +137,11 @@ CREATE TABLE public.worker (
 INSERT INTO public.alembic_version VALUES ('0001');
 INSERT INTO public.budget VALUES ('key_1', '2026-09', 40007, 500);
 INSERT INTO public.budget VALUES ('key_1', '2026-09-21', 40007, 500);
+INSERT INTO public.delivery VALUES ('evt_1', 'task_1', 'key_1', 'https://app.example/hook', 'task.completed', '{"id":"evt_1","object":"event","created_at":1790000009,"type":"task.completed","data":{"id":"task_1"}}', 1790000009000, 1790000014000, 1, 'pending', 'status 503');
 INSERT INTO public.entry VALUES ('task_1', 'key_1', 1790000000000, '2026-09-21', 'generate', 'demo', 'demo/lighthouse', 'completed', 1, 40000, 7);
 INSERT INTO public.file VALUES ('file-1', 'key_1', 1790000000000, NULL, 'a.png', 'vision', 'image/png', 3, 'uploads/a');
-INSERT INTO public.key VALUES ('key_1', 'app', 'app@example.com', '\x0102', 'sk-pictor-ab', '\x03', 1790000000000, 'pro', false, '["demo/*"]', '{"max_n": 2}', '{"team": "a"}', 1790000000000, NULL, NULL);
-INSERT INTO public.key VALUES ('key_2', 'root', NULL, '\x04', 'sk-pictor-cd', NULL, NULL, NULL, true, NULL, '{}', '{}', 1790000000000, 1790000000001, 1790000000002);
+INSERT INTO public.key VALUES ('key_1', 'app', 'app@example.com', '\x0102', 'sk-pictor-ab', '\x03', 1790000000000, 'pro', false, '["demo/*"]', '{"max_n": 2}', '{"team": "a"}', 1790000000000, NULL, NULL, 'https://app.example/hook', 2, 1790000000000);
+INSERT INTO public.key VALUES ('key_2', 'root', NULL, '\x04', 'sk-pictor-cd', NULL, NULL, NULL, true, NULL, '{}', '{}', 1790000000000, 1790000000001, 1790000000002, NULL, 1, NULL);
 INSERT INTO public.rate VALUES ('key_1:images', 1790000000000000);
 INSERT INTO public.reservation VALUES ('task_3', 'key_1', '2026-09-21', 500, 'w');
 INSERT INTO public.slot VALUES ('task_3', 'key_1', 'w', 1790000000000);
@@ -138,6 +155,8 @@ ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
 ALTER TABLE ONLY public.budget
     ADD CONSTRAINT budget_pkey PRIMARY KEY (key, period);
+ALTER TABLE ONLY public.delivery
+    ADD CONSTRAINT delivery_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.entry
     ADD CONSTRAINT entry_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.file
@@ -166,6 +185,8 @@ ALTER TABLE ONLY public.task
     ADD CONSTRAINT task_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (id);
+CREATE INDEX delivery_due ON public.delivery USING btree (due) WHERE (status = 'pending'::text);
+CREATE INDEX delivery_task ON public.delivery USING btree (task);
 CREATE INDEX entry_day ON public.entry USING btree (day);
 CREATE INDEX entry_key ON public.entry USING btree (key, day, pictures, cost, wasted);
 CREATE INDEX file_expires ON public.file USING btree (expires);

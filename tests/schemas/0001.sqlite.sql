@@ -13,6 +13,21 @@ CREATE TABLE budget (
 );
 INSERT INTO "budget" VALUES('key_1','2026-09',40007,500);
 INSERT INTO "budget" VALUES('key_1','2026-09-21',40007,500);
+CREATE TABLE delivery (
+	id TEXT NOT NULL, 
+	task TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	url TEXT NOT NULL, 
+	type TEXT NOT NULL, 
+	body TEXT NOT NULL, 
+	created BIGINT NOT NULL, 
+	due BIGINT NOT NULL, 
+	tries INTEGER NOT NULL, 
+	status TEXT NOT NULL, 
+	last TEXT, 
+	CONSTRAINT delivery_pkey PRIMARY KEY (id)
+);
+INSERT INTO "delivery" VALUES('evt_1','task_1','key_1','https://app.example/hook','task.completed','{"id":"evt_1","object":"event","created_at":1790000009,"type":"task.completed","data":{"id":"task_1"}}',1790000009000,1790000014000,1,'pending','status 503');
 CREATE TABLE entry (
 	id TEXT NOT NULL, 
 	"key" TEXT NOT NULL, 
@@ -70,13 +85,16 @@ CREATE TABLE "key" (
 	created BIGINT NOT NULL, 
 	expires BIGINT, 
 	revoked BIGINT, 
+	webhook_url TEXT, 
+	webhook_version INTEGER NOT NULL, 
+	webhook_rotated BIGINT, 
 	CONSTRAINT key_pkey PRIMARY KEY (id), 
 	CONSTRAINT key_name_key UNIQUE (name), 
 	CONSTRAINT key_digest_key UNIQUE (digest), 
 	CONSTRAINT key_previous_digest_key UNIQUE (previous_digest)
 );
-INSERT INTO "key" VALUES('key_1','app','app@example.com',X'0102','sk-pictor-ab',X'03',1790000000000,'pro',0,'["demo/*"]','{"max_n":2}','{"team":"a"}',1790000000000,NULL,NULL);
-INSERT INTO "key" VALUES('key_2','root',NULL,X'04','sk-pictor-cd',NULL,NULL,NULL,1,NULL,'{}','{}',1790000000000,1790000000001,1790000000002);
+INSERT INTO "key" VALUES('key_1','app','app@example.com',X'0102','sk-pictor-ab',X'03',1790000000000,'pro',0,'["demo/*"]','{"max_n":2}','{"team":"a"}',1790000000000,NULL,NULL,'https://app.example/hook',2,1790000000000);
+INSERT INTO "key" VALUES('key_2','root',NULL,X'04','sk-pictor-cd',NULL,NULL,NULL,1,NULL,'{}','{}',1790000000000,1790000000001,1790000000002,NULL,1,NULL);
 CREATE TABLE rate (
 	id TEXT NOT NULL, 
 	free BIGINT NOT NULL, 
@@ -156,6 +174,8 @@ CREATE INDEX task_all ON task (id, created, status, op, terms);
 CREATE INDEX task_cached ON task (cached) WHERE cached IS NOT NULL;
 CREATE INDEX task_fingerprint ON task (fingerprint) WHERE (lost OR ended IS NULL);
 CREATE INDEX task_worker ON task (worker) WHERE ended IS NULL;
+CREATE INDEX delivery_due ON delivery (due) WHERE status = 'pending';
+CREATE INDEX delivery_task ON delivery (task);
 CREATE INDEX entry_key ON entry ("key", day, pictures, cost, wasted);
 CREATE INDEX entry_day ON entry (day);
 CREATE INDEX file_key ON file ("key", id);

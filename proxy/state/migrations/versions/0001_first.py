@@ -17,6 +17,7 @@ def upgrade() -> None:
     keys()
     tasks()
     durable()
+    told()
     money()
     files()
     processes()
@@ -41,6 +42,9 @@ def keys() -> None:
         number("created"),
         number("expires", nullable=True),
         number("revoked", nullable=True),
+        text("webhook_url", nullable=True),
+        sa.Column("webhook_version", sa.Integer, nullable=False),
+        number("webhook_rotated", nullable=True),
         sa.PrimaryKeyConstraint("id", name="key_pkey"),
         sa.UniqueConstraint("name", name="key_name_key"),
         sa.UniqueConstraint("digest", name="key_digest_key"),
@@ -120,6 +124,27 @@ def durable() -> None:
         json("call", nullable=True),
         sa.PrimaryKeyConstraint("task", "number", name="submit_pkey"),
     )
+
+
+def told() -> None:
+    """What clients are told of the ends of their tasks."""
+    op.create_table(
+        "delivery",
+        text("id"),
+        text("task"),
+        text("key"),
+        text("url"),
+        text("type"),
+        text("body"),
+        number("created"),
+        number("due"),
+        sa.Column("tries", sa.Integer, nullable=False),
+        text("status"),
+        text("last", nullable=True),
+        sa.PrimaryKeyConstraint("id", name="delivery_pkey"),
+    )
+    some("delivery_due", "delivery", "status = 'pending'", "due")
+    op.create_index("delivery_task", "delivery", ["task"])
 
 
 def money() -> None:
