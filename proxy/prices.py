@@ -144,13 +144,17 @@ def fits(price: Price, made: Size, quality: str | None) -> bool:
 
 def settled(caps: Caps, usd_per_cny: float | None) -> tuple[Price, ...]:
     """A model's rules in US dollars where there is a rate, and with `resolution` told by the delivered pixels."""
-    dollars = (
+    return banded(in_dollars(caps.prices, usd_per_cny), caps.resolutions, caps.pixels_of)
+
+
+def in_dollars(prices: Sequence[Price], usd_per_cny: float | None) -> tuple[Price, ...]:
+    """The rules, those in yuan in US dollars where there is a rate."""
+    return tuple(
         replace(price, amount=price.amount * usd_per_cny, currency="USD")
         if price.currency == "CNY" and usd_per_cny is not None
         else price
-        for price in caps.prices
+        for price in prices
     )
-    return banded(tuple(dollars), caps.resolutions, caps.pixels_of)
 
 
 def banded(

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import msgspec
+from typing_extensions import TypeVar
 
 import translators
 from proxy import plain
 from proxy.plain import Seconds
 from translators import base
 from translators.base import Caps, Price, Secret, Translator
+from translators.video import VideoCaps
+
+Makes: TypeAlias = Literal["image", "video"]
+AnyCaps: TypeAlias = Caps | VideoCaps
+C = TypeVar("C", bound=AnyCaps, covariant=True, default=Caps)
+"""What a model can do. Where nothing is said, it makes pictures."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -24,16 +31,18 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect: Seconds = 10.0
     first_byte: Seconds = 300.0  # from the end of the request to the first byte of the answer
     job: Seconds = 600.0  # all of a job: its calls, its polls and the download
+    video: Seconds = 1800.0  # the same, where a video is made
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the configuration says of one model. Every field of `Caps` and the settings may stand beside these."""
+    """What the configuration says of one model. Every field of its `Caps` and the settings may stand beside these."""
 
+    type: Makes = "image"  # not said in the file: what the model, or the one it is `like`, is known to make
     like: str | None = None  # the model of the same provider whose capabilities it starts from
     hidden: bool = False  # served, but not listed
     timeouts: Mapping[str, float] = {}  # those of `Timeouts` that differ from the provider's
     site: Mapping[str, str] = {}  # those of the provider's settings that differ for it
-    caps: Mapping[str, Any] = {}  # those fields of `Caps` that differ from what is known
+    caps: Mapping[str, Any] = {}  # those fields of `Caps`, or of `VideoCaps`, that differ from what is known
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -54,6 +63,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     region: str | None = None
     timeouts: Timeouts = Timeouts()
     concurrency: Annotated[int, msgspec.Meta(ge=0)] = 0  # jobs at once, 0: no bound
+    per_minute: Annotated[int, msgspec.Meta(ge=0)] = 0  # jobs begun in a minute, 0: no bound
     models: Mapping[str, Model] = {}
     models_only: tuple[str, ...] | None = None  # serve these, and nothing else
     logins: tuple[Login, ...] = ()  # from `api_key` and what else the provider takes, or several under `keys`
@@ -185,6 +195,36 @@ def credentials(
     if len(flaws) == before and not usual:
         flaws.append(f"{path}: it needs a credential: {', '.join(sorted(names))}")
     return (), wanted(translator)
+
+
+class Offer(msgspec.Struct, Generic[C], frozen=True, eq=False):
+    """What a translator has of one kind of models."""
+
+    listed: Mapping[str, C]
+    find: Callable[[str], C | None]  # also those that are not listed
+    declared: Callable[[Mapping[str, str]], C | None]  # what a model of a server of one's own is taken for
+
+
+def pictures(kind: str) -> Offer:
+    """Models that make pictures, of that translator."""
+    by = translators.load(kind)
+    return Offer(by.MODELS, by.caps, lambda site: taken_for(by, site))
+
+
+def videos(kind: str) -> Offer[VideoCaps]:
+    """Models that make videos, of that translator; of most there are none."""
+    if kind not in translators.VIDEO_MAKERS:
+        return Offer[VideoCaps]({}, lambda _: None, lambda _: None)
+    by = translators.load_video(kind)
+    return Offer(by.VIDEOS, by.video_caps, by.declared)
+
+
+def made_by(kind: str, model: str) -> Makes | None:
+    """What a model of that translator makes, as far as it is known. Pictures, where one of that name makes either."""
+    offers: tuple[tuple[Makes, Offer[AnyCaps]], ...] = (("image", pictures(kind)), ("video", videos(kind)))
+    listed = (makes for makes, offer in offers if model in offer.listed)
+    found = (makes for makes, offer in offers if offer.find(model))
+    return next(listed, None) or next(found, None)
 
 
 def strange(translator: Translator) -> bool:
@@ -320,7 +360,7 @@ def described(
     project = logins[0].grant.get("project_id") if logins else None
     if project and "project" in fixed.settings:
         site.setdefault("project", project)
-    made = Provider(translator=kind, logins=logins, site=site, off=off, **given, **declared(fixed, entry, path, flaws))
+    made = Provider(translator=kind, logins=logins, site=site, off=off, **given, **declared(kind, entry, path, flaws))
     if fixed.credential != "none" and not off and not flaws and not address(made):
         flaws.append(f"{path}: its address is missing; set base_url" + "".join(f" or {name}" for name in places(fixed)))
     return made
@@ -348,7 +388,7 @@ def spelt(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
 
 
-def declared(fixed: base.Provider, entry: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str, Any]:
+def declared(kind: str, entry: Mapping[str, Any], path: str, flaws: list[str]) -> dict[str, Any]:
     """`timeouts` and `models`, which are checked also where the provider is off."""
     timeouts = plain.struct(Timeouts, entry.get("timeouts") or {}, f"{path}.timeouts", flaws) or Timeouts()
     found: dict[str, Model] = {}
@@ -357,21 +397,28 @@ def declared(fixed: base.Provider, entry: Mapping[str, Any], path: str, flaws: l
         flaws.append(f"{path}.models: expected a mapping of model ids, got {plain.shown(models)}")
         models = {}
     for name, given in models.items():
-        found[str(name)] = model(fixed, {} if given is None else given, f"{path}.models.{name}", flaws)
+        found[str(name)] = model(kind, str(name), {} if given is None else given, f"{path}.models.{name}", flaws)
     return {"timeouts": timeouts, "models": found}
 
 
-def model(fixed: base.Provider, given: Any, path: str, flaws: list[str]) -> Model:
+def model(kind: str, name: str, given: Any, path: str, flaws: list[str]) -> Model:
     """What is said of one model."""
     if not isinstance(given, Mapping):
         flaws.append(f"{path}: expected a mapping, got {plain.shown(given)}")
         return Model()
-    own = {"like", "hidden"}
-    plain.unknown(given, {*own, *fixed.settings, "timeouts", *plain.hints(Caps)}, path, flaws)
+    fixed, own = translators.load(kind).PROVIDER, {"type", "like", "hidden"}
     made = plain.members(Model, {name: given[name] for name in given if name in own}, path, flaws)
+    made.setdefault("type", made_by(kind, made.get("like") or name) or "image")
+    known = plain.hints(VideoCaps if made["type"] == "video" else Caps)
+    plain.unknown(given, {*own, *fixed.settings, "timeouts", *known}, path, flaws)
     timeouts = plain.members(Timeouts, given.get("timeouts"), f"{path}.timeouts", flaws)
+    if "video" in timeouts:
+        flaws.append(f"{path}.timeouts.video: a model has job alone")
     before = len(flaws)
-    caps = plain.members(Caps, {name: given[name] for name in given if name in plain.hints(Caps)}, path, flaws)
+    caps = plain.members(
+        VideoCaps if made["type"] == "video" else Caps,
+        {name: given[name] for name in given if name in known}, path, flaws,
+    )  # fmt: skip
     if len(flaws) == before:  # what cannot be read is left out: the places of the others would not be right
         flaws += price_flaws(caps.get("prices", ()), f"{path}.prices")
     return Model(timeouts=timeouts, site=settings(fixed, given, path, flaws), caps=caps, **made)

@@ -72,7 +72,7 @@ async def admitted(
     claimed = False
     try:
         task = replace(row_of(gateway, wanted, planned, marks, id), estimate=prices.micros(most))
-        if task.claim is not None and not (claimed := await gateway.ledger.claim(task)):
+        if task.claim is not None and not (claimed := await gateway.ledger.open(task)):
             await gateway.limits.release(caller.id, id)  # it waits for the one that was quicker, and is no job
             found = await by_claim(gateway, wanted, marks)
             if found is None:

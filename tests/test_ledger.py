@@ -89,7 +89,7 @@ async def entries(database: Database) -> set[str]:
 async def test_a_call_is_written_when_it_begins_and_when_it_ends(ledger: Ledger) -> None:
     made = task(metadata={"project": "a"})
     ledger.begin(made)
-    await ledger.claim(task(claim="next"))  # written together with it, or after it
+    await ledger.open(task(claim="next"))  # written together with it, or after it
     read = rows(tables.task)
     first = (await ledger.database.read(read))[0]
     assert (first.id, first.status, first.ended, first.result) == (made.id, "in_progress", None, None)
@@ -143,7 +143,7 @@ async def test_a_row_that_cannot_be_written_fails_alone(ledger: Ledger) -> None:
     good = [ended(task()) for _ in range(50)]
     ends = asyncio.gather(*(ledger.end(each) for each in [*good[:20], bad, *good[20:]]), return_exceptions=True)
     ledger.begin(begun := task())
-    asked = await ledger.claim(task(claim="a")), await ledger.reserve(reservation(task()))
+    asked = await ledger.open(task(claim="a")), await ledger.reserve(reservation(task()))
     found = await ends
     assert [index for index, each in enumerate(found) if each is not None] == [20]
     assert asked == (True, None)
@@ -216,7 +216,7 @@ async def test_the_end_settles_what_was_reserved(ledger: Ledger) -> None:
 async def test_who_asks_and_leaves_holds_nothing(ledger: Ledger) -> None:
     for turns in range(6):  # gone before, while and after it is written
         asked = [asyncio.create_task(ledger.reserve(reservation(task()))) for _ in range(3)]
-        asked += [asyncio.create_task(ledger.claim(task(claim=f"c{turns}"))) for _ in range(2)]  # type: ignore[arg-type]
+        asked += [asyncio.create_task(ledger.open(task(claim=f"c{turns}"))) for _ in range(2)]  # type: ignore[arg-type]
         for _ in range(turns):
             await asyncio.sleep(0)
         for each in asked:
@@ -240,12 +240,12 @@ async def test_who_leaves_as_the_answer_comes_holds_nothing(ledger: Ledger) -> N
             each.cancel()
 
     async def claiming() -> None:
-        await ledger.claim(task(claim="a"))
+        await ledger.open(task(claim="a"))
         late[1].cancel()
 
     first, other = asyncio.create_task(quick()), asyncio.create_task(claiming())
     late.append(asyncio.create_task(ledger.reserve(reservation(task("key_b")))))
-    late.append(asyncio.create_task(ledger.claim(task(claim="b"))))
+    late.append(asyncio.create_task(ledger.open(task(claim="b"))))
     await asyncio.gather(first, other, *late, return_exceptions=True)
     assert [each.cancelled() for each in late] == [True, True]
     await ledger.end(ended(task()))  # all that came before has been written
@@ -285,10 +285,10 @@ async def test_an_end_that_comes_after_all_is_in_the_journal(database: Database,
 
 async def test_what_is_taken_back_or_lost_is_so(ledger: Ledger) -> None:
     gone, left = task(claim="a"), task(claim="b")
-    assert await ledger.claim(gone)
-    assert await ledger.claim(left)
+    assert await ledger.open(gone)
+    assert await ledger.open(left)
     ledger.withdraw(gone.id)
-    assert await ledger.claim(again := task(claim="a"))
+    assert await ledger.open(again := task(claim="a"))
     ledger.lost(left.id)
     await ledger.end(ended(left))
     found = {row.id: row.lost for row in await ledger.database.read(rows(tables.task))}
@@ -323,7 +323,7 @@ async def test_nothing_is_lost_while_the_server_is_away(postgres_server: Postgre
         with pytest.raises(Fault, match="cannot be reached"):
             ledger.check()
         with pytest.raises(Fault, match="cannot be reached"):
-            await ledger.claim(task(claim="c"))
+            await ledger.open(task(claim="c"))
         stopped.set()
         await asyncio.gather(*clients)
         await asyncio.to_thread(postgres_server.start)
@@ -386,7 +386,7 @@ async def test_a_commit_whose_answer_is_lost(postgres: str, tmp_path: Path) -> N
             assert len(await plain.read(rows(tables.reservation))) == 2  # it was made, though nobody knows
             await until_up(database)
             with pytest.raises(Fault):
-                await ledger.claim(task(claim="c"))
+                await ledger.open(task(claim="c"))
             await until_up(database)
             await ledger.end(ended(made))
             assert await entries(plain) == {made.id}  # it was written, and yet it is in the journal

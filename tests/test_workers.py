@@ -110,7 +110,7 @@ async def test_who_leaves_ends_its_tasks(made: str, tmp_path: Path) -> None:
 async def under_way(workers: Workers, ledger: Ledger) -> str:
     """One task, with all that may be held for one; its id."""
     begun = replace(task(claim="c", estimate=COST), worker=workers.id)
-    assert await ledger.claim(begun)
+    assert await ledger.open(begun)
     assert await ledger.reserve(replace(reservation(begun), worker=workers.id)) is None
     await ledger.database.write(slot(begun.id, workers.id))
     return begun.id

@@ -237,6 +237,21 @@ def default_url(data: Path) -> str:
     return f"sqlite:///{data.absolute() / 'pictor.db'}"
 
 
+def json_text(value: Any) -> str:
+    """The value as JSON that both databases take."""
+    text = msgspec.json.encode(value).decode()
+    # PostgreSQL has no such character. It is of no use, so it is not kept anywhere.
+    return text if "\\u0000" not in text else msgspec.json.encode(_without_nul(value)).decode()
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(each) for name, each in value.items()}
+    return [_without_nul(each) for each in value] if isinstance(value, list) else value
+
+
 def milliseconds() -> int:
     """Now, as the tables have it."""
     return time.time_ns() // 1_000_000
@@ -284,6 +299,6 @@ def _postgres(url: sa.URL) -> Engine:
 
 _COMMON: dict[str, Any] = {
     "hide_parameters": True,  # no prompt gets into a log with the error of its statement
-    "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+    "json_serializer": json_text,
     "json_deserializer": msgspec.json.decode,
 }

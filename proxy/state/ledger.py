@@ -19,10 +19,11 @@ from proxy.logs import log, say
 from proxy.state import budgets, journal, records
 from proxy.state.budgets import Reservation, Short
 from proxy.state.database import Database, unavailable
-from proxy.state.records import Answers, Batch, Ending, Entry, Task
+from proxy.state.jobs import Claimed, JobRow, SubmitRow, Verdict
+from proxy.state.records import Answers, Batch, Ending, Entry, Opening, Task
 from translators.base import Fault
 
-__all__ = ["Ending", "Entry", "Ledger", "Reservation", "Task"]
+__all__ = ["Claimed", "Ending", "Entry", "JobRow", "Ledger", "Reservation", "SubmitRow", "Task"]
 
 W = TypeVar("W")
 A = TypeVar("A")
@@ -46,9 +47,12 @@ class Work(msgspec.Struct, eq=False):
     unclaimed: list[str] = []
     unreserved: list[str] = []
     lost: list[str] = []
+    saved: list[SubmitRow] = []
+    placed: list[str] = []
     endings: list[Waiter[Ending, None]] = []
-    claims: list[Waiter[Task, bool]] = []
+    openings: list[Waiter[Opening, bool]] = []
     reservations: list[Waiter[Reservation, Short | None]] = []
+    submits: list[Waiter[Claimed, Verdict]] = []
 
     @property
     def size(self) -> int:
@@ -60,20 +64,22 @@ class Work(msgspec.Struct, eq=False):
         """As a transaction sees it."""
         return Batch(
             begun=self.begun, unclaimed=self.unclaimed, unreserved=self.unreserved, lost=self.lost,
-            endings=[each.wish for each in self.endings], claims=[each.wish for each in self.claims],
-            reservations=[each.wish for each in self.reservations],
+            saved=self.saved, placed=self.placed,
+            endings=[each.wish for each in self.endings], openings=[each.wish for each in self.openings],
+            reservations=[each.wish for each in self.reservations], submits=[each.wish for each in self.submits],
         )  # fmt: skip
 
     @property
     def futures(self) -> Iterator[asyncio.Future[Any]]:
         """Of all that is waited for."""
-        waiters: Sequence[Waiter[Any, Any]] = (*self.endings, *self.claims, *self.reservations)
+        waiters: Sequence[Waiter[Any, Any]] = (*self.endings, *self.openings, *self.reservations, *self.submits)
         return (each.done for each in waiters)
 
     def taken(self, most: int) -> Work:
         """At most so many of each kind, the oldest, which wait no more. Of what nobody asks for any more, none."""
-        self.claims = [each for each in self.claims if not each.done.done()]
+        self.openings = [each for each in self.openings if not each.done.done()]
         self.reservations = [each for each in self.reservations if not each.done.done()]
+        self.submits = [each for each in self.submits if not each.done.done()]
         taken = Work(*(each[:most] for each in self._lists()))
         for each in self._lists():
             del each[:most]
@@ -90,7 +96,8 @@ class Work(msgspec.Struct, eq=False):
 
     def _lists(self) -> tuple[list[Any], ...]:
         return (
-            self.begun, self.unclaimed, self.unreserved, self.lost, self.endings, self.claims, self.reservations,
+            self.begun, self.unclaimed, self.unreserved, self.lost, self.saved, self.placed,
+            self.endings, self.openings, self.reservations, self.submits,
         )  # fmt: skip
 
 
@@ -145,14 +152,24 @@ class Ledger:
         self._waiting.lost.append(task)
         self._wake.set()
 
-    async def claim(self, task: Task) -> bool:
+    def save(self, row: SubmitRow) -> None:
+        """Write in passing how the provider can be asked for what it was sent."""
+        self._waiting.saved.append(row)
+        self._wake.set()
+
+    def place(self, task: str) -> None:
+        """Write in passing that a durable task has its place, and is worked on."""
+        self._waiting.placed.append(task)
+        self._wake.set()
+
+    async def open(self, task: Task, job: JobRow | None = None) -> bool:
         """Write that `task` is under way; False where another task has its claim. Raises as `check` does.
 
         Where this raises, or is cancelled, nothing stays claimed.
         """
         self.check()
         try:
-            return await self._written(self._waiting.claims, task)
+            return await self._written(self._waiting.openings, Opening(task, job))
         except asyncio.CancelledError:  # it may have been written
             self.withdraw(task.id)
             raise
@@ -169,6 +186,14 @@ class Ledger:
             self._waiting.unreserved.append(wanted.task)
             self._wake.set()
             raise
+
+    async def submit(self, claimed: Claimed) -> Verdict:
+        """Write that something is about to be sent to a provider, and say whether it may be. Raises as `check` does.
+
+        Where this raises it may have been written all the same: it says more than there was then, and never less.
+        """
+        self.check()
+        return await self._written(self._waiting.submits, claimed)
 
     async def end(self, ending: Ending) -> None:
         """Write how a task ended; returns when nothing can lose it any more.
@@ -229,7 +254,7 @@ class Ledger:
         waiting = self._waiting
         if self.database.up:
             return not waiting.size
-        return not (waiting.endings or waiting.claims or waiting.reservations)
+        return not (waiting.endings or waiting.openings or waiting.reservations or waiting.submits)
 
     async def _commit(self, work: Work) -> None:
         try:
@@ -250,8 +275,10 @@ class Ledger:
     async def _answer(self, work: Work, answers: Answers) -> None:
         for ending in work.endings:
             _tell(ending.done, None)
-        for claim, mine in zip(work.claims, answers.claims, strict=True):
-            _tell(claim.done, mine)
+        for opening, mine in zip(work.openings, answers.openings, strict=True):
+            _tell(opening.done, mine)
+        for claimed, verdict in zip(work.submits, answers.submits, strict=True):
+            _tell(claimed.done, verdict)
         unopened = []
         for wanted, decision in zip(work.reservations, answers.reservations, strict=True):
             if decision.unopened:
@@ -276,10 +303,12 @@ class Ledger:
         waiting, self.behind = self._waiting, True
         if not self._stopping:  # else another process does what is left
             waiting.begun[:0] = work.begun[: WAITING - len(waiting.begun)]
-            waiting.unclaimed += [*work.unclaimed, *(each.wish.id for each in work.claims)]
+            waiting.unclaimed += [*work.unclaimed, *(each.wish.task.id for each in work.openings)]
             waiting.unreserved += [*work.unreserved, *(each.wish.task for each in work.reservations)]
             waiting.lost += work.lost
-        _refuse(Work(claims=work.claims, reservations=work.reservations), fault)
+            waiting.saved[:0] = work.saved
+            waiting.placed[:0] = work.placed
+        _refuse(Work(openings=work.openings, reservations=work.reservations, submits=work.submits), fault)
         if work.endings:
             await self._keep([each.wish for each in work.endings])
             for ending in work.endings:

@@ -13,8 +13,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from proxy.state import budgets, tables, terms
+from proxy.state import budgets, jobs, tables, terms
 from proxy.state.budgets import Decision, Reservation
+from proxy.state.database import json_text
+from proxy.state.jobs import Claimed, JobRow, SubmitRow, Verdict
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,15 @@ class Ending(msgspec.Struct, frozen=True):
 
     task: Task
     entry: Entry | None = None
+    durable: bool = False  # it has rows in `job` or `submit`
+    resumable: bool = False  # the provider may still be asked for what it makes
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """A task that is under way from now on, if no other has its claim."""
+
+    task: Task
+    job: JobRow | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +87,19 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     unclaimed: Sequence[str] = ()  # tasks that were not begun after all
     unreserved: Sequence[str] = ()
     lost: Sequence[str] = ()  # tasks whose clients left
-    claims: Sequence[Task] = ()
+    openings: Sequence[Opening] = ()
     reservations: Sequence[Reservation] = ()
+    submits: Sequence[Claimed] = ()
+    saved: Sequence[SubmitRow] = ()
+    placed: Sequence[str] = ()  # tasks that wait no longer for a place
 
 
 class Answers(msgspec.Struct, frozen=True):
     """What a transaction says to those who asked, in their order."""
 
-    claims: list[bool]
+    openings: list[bool]
     reservations: list[Decision]
+    submits: list[Verdict]
 
 
 class Repeated(Exception):
@@ -98,16 +113,21 @@ def write(batch: Batch, connection: Connection) -> Answers:
     if batch.unclaimed:
         table = tables.task
         connection.execute(sa.delete(table).where(table.c.id.in_(batch.unclaimed), table.c.ended.is_(None)))
+        jobs.closed(connection, batch.unclaimed)
     claimed = {}
-    for task in sorted(batch.claims, key=lambda task: task.claim or ""):
-        claimed[task.id] = _many(connection, _begin(connection.dialect.name), [_row(task)]) == 1
+    for each in sorted(batch.openings, key=lambda each: each.task.claim or ""):
+        claimed[each.task.id] = _many(connection, _begin(connection.dialect.name), [_row(each.task)]) == 1
+    jobs.opened(connection, [each.job for each in batch.openings if each.job and claimed[each.task.id]])
+    verdicts = [jobs.claim(connection, each) for each in batch.submits]
+    jobs.save(connection, batch.saved)
+    jobs.begun(connection, batch.placed)
     spent = write_endings(connection, batch.endings)
     if batch.lost:
         connection.execute(sa.update(tables.task).where(tables.task.c.id.in_(batch.lost)).values(lost=True))
     free = [*batch.unreserved, *(each.task.id for each in batch.endings if each.task.estimate is not None)]
     freed = budgets.given_back(connection, free) if free else {}
     decisions = budgets.settled(connection, budgets.merged(spent, freed), batch.reservations)
-    return Answers([claimed[task.id] for task in batch.claims], decisions)
+    return Answers([claimed[each.task.id] for each in batch.openings], decisions, verdicts)
 
 
 def write_endings(connection: Connection, endings: Sequence[Ending]) -> dict[budgets.Name, budgets.Total]:
@@ -124,6 +144,8 @@ def write_endings(connection: Connection, endings: Sequence[Ending]) -> dict[bud
             raise Repeated
         return {}
     _many(connection, _end(dialect), [_row(each.task) for each in endings])
+    durable = [each.task.id for each in endings if each.durable]
+    jobs.closed(connection, durable, kept=[each.task.id for each in endings if each.resumable])
     return budgets.spending((each.key, each.day, (each.cost or 0) + each.wasted) for each in entries)
 
 
@@ -134,21 +156,7 @@ def _many(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]
 
 def _row(task: Task) -> tuple[Any, ...]:
     found = terms.of((task.asked, task.model), task.metadata)
-    return (*[_json(value) if type(value) is dict else value for value in msgspec.structs.astuple(task)], found)
-
-
-def _json(value: dict[str, Any]) -> str:
-    text = msgspec.json.encode(value).decode()
-    # PostgreSQL has no such character. It is of no use, so it is not kept anywhere.
-    return text if "\\u0000" not in text else msgspec.json.encode(_without_nul(value)).decode()
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    if isinstance(value, dict):
-        return {_without_nul(name): _without_nul(each) for name, each in value.items()}
-    return [_without_nul(each) for each in value] if isinstance(value, list) else value
+    return (*[json_text(value) if type(value) is dict else value for value in msgspec.structs.astuple(task)], found)
 
 
 _COLUMNS = (*Task.__struct_fields__, "terms")
