@@ -64,5 +64,7 @@ def load_video(name: str) -> VideoTranslator:
     """The translator of that provider's videos: its own words where it has any, else those for its pictures."""
     first = import_module(f"translators.{name}")
     own = import_module(f"translators.{name}.video" if hasattr(first, "__path__") else f"translators.{name}_video")
-    made: VideoTranslator = SimpleNamespace(**(vars(first) | {word: getattr(own, word) for word in own.__all__}))
+    usual = {"video_caps": own.VIDEOS.get, "declared": lambda _: None}  # only listed models, whatever server it is
+    words = vars(first) | usual | {word: getattr(own, word) for word in own.__all__}
+    made: VideoTranslator = SimpleNamespace(**words)
     return made

@@ -73,8 +73,10 @@ class VideoJob(Job, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class VideoTranslator(Translator, Protocol):
-    """A provider's videos: the words of its pictures, and these."""
+    """A provider's videos: the words of its pictures, and these. `video_caps` and `declared` need not be written."""
 
     @property
-    def VIDEOS(self) -> Mapping[str, VideoCaps]: ...
+    def VIDEOS(self) -> Mapping[str, VideoCaps]: ...  # the models that are listed; others go through `video_caps`
+    def video_caps(self, model: str, /) -> VideoCaps | None: ...  # None: there is no such model here
+    def declared(self, site: Mapping[str, str], /) -> VideoCaps | None: ...  # of any model, at a server of one's own
     def cancel(self, job: VideoJob, waiting: Call, /) -> Call | None: ...  # stops the task of that poll, if it can be
