@@ -6,17 +6,25 @@ Immutable: a reload builds another one and swaps it whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Generic, Literal, TypeAlias, overload
 
 import msgspec
 from msgspec.structs import replace
 
 import translators
-from proxy import prices, providers
+from proxy import invalid, prices, providers
 from proxy.config import Alias, Cache, Config, ConfigError
-from proxy.providers import Provider
-from translators.base import Caps, Fault, FaultKind, Free, Price, Secret, Translator
+from proxy.providers import AnyCaps, C_co, Makes, Offer, Provider
+from translators.base import Call, Fault, FaultKind, Price, Secret, Translator
+from translators.video import VideoCaps, VideoJob
+
+OFFERS: Mapping[Makes, Callable[[str], Offer[AnyCaps]]] = {"image": providers.pictures, "video": providers.videos}
+"""Kind of model -> what a translator has of it."""
+
+Cancel: TypeAlias = Callable[[VideoJob, Call], Call | None]
+"""What stops the task of a poll, if it can be."""
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -33,7 +41,7 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 class Upstream(msgspec.Struct, frozen=True, eq=False):
-    """One configured provider. `name` identifies it: a model with its own timeouts has a copy."""
+    """One configured provider. `name` identifies it: a model with its own timeouts has a copy, and so have videos."""
 
     name: str  # its id in the configuration: "openai", "lab"
     translator: Translator
@@ -44,15 +52,17 @@ class Upstream(msgspec.Struct, frozen=True, eq=False):
     connect_seconds: float = 10.0
     first_byte_seconds: float = 300.0
     job_seconds: float = 600.0
-    concurrency: int = 0  # calls at once, 0: no bound
+    concurrency: int = 0  # jobs at once, 0: no bound
+    per_minute: int = 0  # jobs begun in a minute, 0: no bound
+    cancel: Cancel | None = None  # of videos alone
 
 
-class Target(msgspec.Struct, frozen=True, eq=False):
-    """One model at one provider."""
+class Target(msgspec.Struct, Generic[C_co], frozen=True, eq=False):
+    """One model at one provider: a `Target` makes pictures, a `Target[VideoCaps]` videos, a `Target[AnyCaps]` any."""
 
     upstream: Upstream
     model: str  # the provider's own id
-    caps: Caps
+    caps: C_co
     weight: float = 1.0
 
     @property
@@ -60,12 +70,17 @@ class Target(msgspec.Struct, frozen=True, eq=False):
         """`provider/model`."""
         return f"{self.upstream.name}/{self.model}"
 
+    @property
+    def makes(self) -> Makes:
+        """What kind of thing."""
+        return "video" if isinstance(self.caps, VideoCaps) else "image"
 
-class Route(msgspec.Struct, frozen=True, eq=False):
-    """Where a model name leads: one target, or an alias's, in the order of the configuration."""
+
+class Route(msgspec.Struct, Generic[C_co], frozen=True, eq=False):
+    """Where a model name leads: one target, or an alias's, in the order of the configuration. All make the same."""
 
     name: str  # as the client wrote it
-    targets: tuple[Target, ...]
+    targets: tuple[Target[C_co], ...]
     alias: str | None = None
     fallback_on: frozenset[FaultKind] = frozenset(
         {"overloaded", "rate", "timeout", "upstream", "empty", "auth", "permission", "quota", "missing"}
@@ -79,6 +94,7 @@ class Labels(msgspec.Struct, frozen=True):
 
     providers: frozenset[str]
     models: frozenset[str]  # the providers' own ids
+    targets: frozenset[str]  # "provider/model"
     aliases: frozenset[str]
 
     def provider(self, name: str) -> str:
@@ -94,51 +110,127 @@ class Labels(msgspec.Struct, frozen=True):
         return "none" if name is None else name if name in self.aliases else "other"
 
 
+class Shelf(msgspec.Struct, Generic[C_co], frozen=True, eq=False, kw_only=True):
+    """All models that make one kind of thing, and the names that lead to them."""
+
+    upstreams: Mapping[str, Upstream]
+    targets: Mapping[str, Target[C_co]]  # listed ones and those of aliases, by "provider/model"
+    aliases: Mapping[str, Route[C_co]]  # without targets where none is configured
+    routes: Mapping[str, Route[C_co]]  # aliases, full ids, and bare ids that only one provider has
+    ambiguous: Mapping[str, tuple[str, ...]]  # bare ids that several have
+
+
+MADE: Mapping[Makes, str] = {"image": "pictures", "video": "videos"}
+SHOWN = 5  # models that a refusal names
+SORA = "sora-2"
+"""What OpenAI's clients ask for where they name no model for a video."""
+
+
 class Catalog(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """All names that lead somewhere."""
+    """All names that lead somewhere. Where one has pictures and videos, it leads to what is wanted."""
 
     config: Config
-    upstreams: Mapping[str, Upstream]
-    targets: Mapping[str, Target]  # listed ones and those of aliases, by "provider/model"
-    aliases: Mapping[str, Route]  # in the order of the configuration; without targets where none is configured
-    routes: Mapping[str, Route]  # aliases, full ids, and bare ids that only one provider has
-    ambiguous: Mapping[str, tuple[str, ...]]  # bare ids that several have
+    pictures: Shelf
+    videos: Shelf[VideoCaps]
     labels: Labels
-    default_model: str | None
     created: int  # Unix seconds, for the model list
 
-    def route(self, name: str | None) -> Route:
-        """Where `name` leads. Raises a `Fault` that says what to ask for instead."""
-        name = name or self.default_model
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """Every provider, as pictures need it."""
+        return self.pictures.upstreams
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """Every model that makes pictures."""
+        return self.pictures.targets
+
+    @property
+    def aliases(self) -> Mapping[str, Route[AnyCaps]]:
+        """Every alias; where it makes pictures and videos, as it makes pictures."""
+        return {**self.videos.aliases, **self.pictures.aliases}
+
+    @property
+    def default_model(self) -> str | None:
+        """What makes pictures where no model is named."""
+        return self.config.default_model or ("demo/painter" if [*self.upstreams] == ["demo"] else None)
+
+    @property
+    def default_video_model(self) -> str | None:
+        """What makes videos where no model is named."""
+        if self.config.default_video_model:
+            return self.config.default_video_model
+        sora = self.videos.aliases.get(SORA)
+        if [*self.upstreams] == ["demo"] and not (sora and sora.targets):
+            return next(iter(self.videos.targets), None)
+        return SORA if sora else None
+
+    @overload
+    def route(self, name: str | None, makes: Literal["image"] = "image") -> Route: ...
+    @overload
+    def route(self, name: str | None, makes: Literal["video"]) -> Route[VideoCaps]: ...
+    @overload
+    def route(self, name: str | None, makes: Makes) -> Route[AnyCaps]: ...
+    def route(self, name: str | None, makes: Makes = "image") -> Route[AnyCaps]:
+        """Where `name` leads, of what makes such things. Raises a `Fault` that says what to ask for instead."""
+        shelf = self.shelf(makes)
+        name = name or (self.default_video_model if makes == "video" else self.default_model)
         if not name:
             raise Fault(
                 "invalid",
-                "Missing required parameter: 'model'. GET /v1/models lists what can be named.",
+                f"Missing required parameter: 'model'. GET /v1/models?type={makes} lists what can be named.",
                 code="missing_required_parameter",
                 param="model",
             )
-        route = self.routes.get(name) or self._unlisted(name)
+        route = shelf.routes.get(name) or self._unlisted(name, makes)
         if route and route.targets:
             return route
-        if choices := self.ambiguous.get(name):
-            raise Fault(
-                "invalid",
-                f"The model '{name}' is served by several providers. Name one of them: {', '.join(choices)}.",
-                code="invalid_value",
-                param="model",
-            )
+        if choices := shelf.ambiguous.get(name):
+            text = f"The model '{name}' is served by several providers. Name one of them: {', '.join(choices)}."
+            raise invalid.invalid_value("model", text)
+        if other := self._elsewhere(name, makes):
+            raise invalid.invalid_value("model", self._other(name, other, makes))
         raise Fault("missing", self._absent(name, route), code="invalid_value", param="model")
 
-    def _unlisted(self, name: str) -> Route | None:
+    def shelf(self, makes: Makes) -> Shelf[AnyCaps]:
+        """What makes such things."""
+        return self.videos if makes == "video" else self.pictures
+
+    def makes(self, name: str) -> Makes:
+        """What a name leads to: pictures, where it leads to either or nowhere."""
+        return next((makes for makes in MADE if self._leads(name, makes)), "image")
+
+    def _unlisted(self, name: str, makes: Makes) -> Route[AnyCaps] | None:
         """A `provider/model` that is in no list: the provider may have it all the same."""
         provider, slash, model = name.partition("/")
-        upstream = self.upstreams.get(provider)
-        if not upstream or not slash or not model or "\0" in model:  # which PostgreSQL takes in no text
+        upstream = self.shelf(makes).upstreams.get(provider)
+        if name in self.config.models or not upstream or not slash or not model:
             return None
-        target = target_of(self.config, upstream, model)
+        if "\0" in model:  # which PostgreSQL takes in no text
+            return None
+        target = target_of(self.config, upstream, model, OFFERS[makes])
         return Route(name, (target,), hosting=self.config.files.hosting) if target else None
 
-    def _absent(self, name: str, route: Route | None) -> str:
+    def _elsewhere(self, name: str, makes: Makes) -> Makes | None:
+        """What else the model makes."""
+        others: Iterable[Makes] = (other for other in MADE if other != makes)
+        return next((other for other in others if self._leads(name, other)), None)
+
+    def _leads(self, name: str, makes: Makes) -> bool:
+        shelf = self.shelf(makes)
+        return name in shelf.routes or name in shelf.ambiguous or self._unlisted(name, makes) is not None
+
+    def _other(self, name: str, other: Makes, makes: Makes) -> str:
+        """What is said of a model that makes something else."""
+        shelf = self.shelf(makes)
+        named = [*(name for name, route in shelf.aliases.items() if route.targets), *shelf.targets]
+        text = f"The model '{shortened(name)}' makes {MADE[other]}, not {MADE[makes]}."
+        if not named:
+            return f"{text} No provider that makes {MADE[makes]} is configured."
+        some = ", ".join(islice(named, SHOWN))
+        return f"{text} Models that make {MADE[makes]}: {some}; GET /v1/models?type={makes} lists all of them."
+
+    def _absent(self, name: str, route: Route[AnyCaps] | None) -> str:
         text = f"The model '{shortened(name)}' does not exist."
         provider = self.config.providers.get(name.partition("/")[0])
         if route:
@@ -154,7 +246,7 @@ class Catalog(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         )
 
     def _example(self) -> str:
-        return next(iter(self.targets), "demo/painter")
+        return next(iter(self.pictures.targets), "demo/painter")
 
 
 def shortened(name: str) -> str:
@@ -166,29 +258,43 @@ def build(config: Config, created: int | None = None) -> Catalog:
     """The catalogue as of now. Raises `ConfigError` where the configuration names models that cannot be."""
     if wrong := flaws(config):
         raise ConfigError(wrong)
-    upstreams = {name: upstream(name, given) for name, given in config.providers.items() if not given.off}
-    listed = {target.id: target for each in upstreams.values() for target in listed_targets(config, each)}
-    aliases = {name: alias_route(config, name, given, upstreams) for name, given in config.models.items()}
+    served = {name: given for name, given in config.providers.items() if not given.off}
+    drawing = {name: upstream(name, given) for name, given in served.items()}
+    makers = {name: given for name, given in served.items() if given.translator in translators.VIDEO_MAKERS}
+    filming = {name: video_upstream(name, given) for name, given in makers.items()}
+    pictures, videos = shelf(config, drawing, providers.pictures), shelf(config, filming, providers.videos)
+    targets = frozenset({*pictures.targets, *videos.targets})
+    models = frozenset(target.partition("/")[2] for target in targets)
+    return Catalog(
+        config=config,
+        pictures=pictures,
+        videos=videos,
+        labels=Labels(frozenset(drawing), models, targets, frozenset(config.models)),
+        created=int(time.time()) if created is None else created,
+    )
+
+
+def shelf(config: Config, upstreams: Mapping[str, Upstream], offer: Callable[[str], Offer[C_co]]) -> Shelf[C_co]:
+    """What makes one kind of thing: that which translators have as `offer` tells."""
+    listed = {target.id: target for by in upstreams.values() for target in listed_targets(config, by, offer)}
+    aliases = {
+        name: alias_route(config, name, given, upstreams, offer)
+        for name, given in config.models.items()
+        if offer("demo").makes in alias_makes(config, given)
+    }
     targets = listed | {target.id: target for route in aliases.values() for target in route.targets}
-    bare: dict[str, list[Target]] = {}
+    bare: dict[str, list[Target[C_co]]] = {}
     for target in listed.values():
         bare.setdefault(target.model, []).append(target)
     hosting = config.files.hosting
-    routes = (
-        {name: Route(name, tuple(found), hosting=hosting) for name, found in bare.items() if len(found) == 1}
-        | {name: Route(name, (target,), hosting=hosting) for name, target in targets.items()}
-        | aliases
-    )
-    return Catalog(
-        config=config,
+    routes = {name: Route(name, tuple(found), hosting=hosting) for name, found in bare.items() if len(found) == 1}
+    routes |= {name: Route(name, (target,), hosting=hosting) for name, target in targets.items()}
+    return Shelf(
         upstreams=upstreams,
         targets=targets,
         aliases=aliases,
-        routes=routes,
+        routes={name: route for name, route in routes.items() if name not in config.models} | aliases,
         ambiguous={name: tuple(each.id for each in found) for name, found in bare.items() if len(found) > 1},
-        labels=Labels(frozenset(upstreams), frozenset(each.model for each in targets.values()), frozenset(aliases)),
-        default_model=config.default_model or ("demo/painter" if list(upstreams) == ["demo"] else None),
-        created=int(time.time()) if created is None else created,
     )
 
 
@@ -209,20 +315,42 @@ def upstream(name: str, given: Provider) -> Upstream:
         first_byte_seconds=given.timeouts.first_byte,
         job_seconds=given.timeouts.job,
         concurrency=given.concurrency,
+        per_minute=given.per_minute,
     )
 
 
-def target_of(config: Config, by: Upstream, model: str, weight: float = 1.0) -> Target | None:
+def video_upstream(name: str, given: Provider) -> Upstream:
+    """The same for its videos."""
+    by = translators.load_video(given.translator)
+    return replace(upstream(name, given), translator=by, cancel=by.cancel, job_seconds=given.timeouts.video)
+
+
+def target_of(
+    config: Config, by: Upstream, model: str, offer: Callable[[str], Offer[C_co]], weight: float = 1.0
+) -> Target[C_co] | None:
     """The model at that provider; `None` where there is no such model, or it may not be served."""
     given = config.providers[by.name]
-    caps = caps_of(given, model)
+    has = offer(given.translator)
+    caps = caps_of(given, model, has)
     if caps is None:
         return None
-    if (own := given.models.get(model)) and (own.timeouts or own.site):
+    if (own := own_of(given, model, has.makes)) and (own.timeouts or own.site):
         seconds = {f"{name}_seconds": seconds for name, seconds in own.timeouts.items()}
         by = replace(by, site=site_of(given, own), **seconds)
-    priced = replace(caps, prices=prices.settled(caps, config.prices.usd_per_cny))
-    return Target(by, model, priced, weight)
+    return Target(by, model, replace(caps, prices=priced(caps, config.prices.usd_per_cny)), weight)
+
+
+def priced(caps: AnyCaps, usd_per_cny: float | None) -> tuple[Price, ...]:
+    """The rules as they are used. A video's resolution is known by its name, a picture's is told by its pixels."""
+    if isinstance(caps, VideoCaps):
+        return prices.in_dollars(caps.prices, usd_per_cny)
+    return prices.settled(caps, usd_per_cny)
+
+
+def own_of(given: Provider, model: str, makes: Makes) -> providers.Model | None:
+    """What the configuration says of the model that makes such things."""
+    own = given.models.get(model)
+    return own if own and own.type == makes else None
 
 
 def site_of(given: Provider, own: providers.Model | None) -> Mapping[str, str]:
@@ -230,42 +358,73 @@ def site_of(given: Provider, own: providers.Model | None) -> Mapping[str, str]:
     return {**given.site, **own.site} if own and own.site else given.site
 
 
-def caps_of(given: Provider, model: str) -> Caps | None:
+def caps_of(given: Provider, model: str, has: Offer[C_co]) -> C_co | None:
     """What the model can do: as the release knows it, each field overruled by the configuration."""
     if given.models_only is not None and model not in given.models_only:
         return None
-    translator = translators.load(given.translator)
-    own = given.models.get(model)
+    if (sure := surely_makes(given, model)) and has.makes not in sure:
+        return None
+    own = own_of(given, model, has.makes)
     try:
-        declared = providers.taken_for(translator, site_of(given, own)) if given.base_url else None
+        declared = has.declared(site_of(given, own)) if given.base_url else None
     except Fault:  # `flaws` says what is wrong
         return None
-    known = translator.caps(own.like if own and own.like else model) or declared
+    known = has.find(own.like if own and own.like else model) or declared
     if not own:
         return known
     if known:
         return replace(known, **own.caps)
-    return Caps(**own.caps) if "ops" in own.caps else None
+    return has.shape(**own.caps) if has.needs in own.caps else None
 
 
-def listed_targets(config: Config, by: Upstream) -> Iterator[Target]:
+def surely_makes(given: Provider, model: str) -> tuple[Makes, ...]:
+    """What is said of it, and what the lists say; of a model that only a provider can know, nothing."""
+    own = given.models.get(model)
+    said = (own.type,) if own else ()
+    return (*said, *(has.makes for has in providers.offers(given.translator) if model in has.listed))
+
+
+def makes(given: Provider, model: str) -> tuple[Makes, ...]:
+    """What it makes; where nobody can tell, it is taken for the first thing that it may make."""
+    every = (has.makes for has in providers.offers(given.translator) if caps_of(given, model, has))
+    return surely_makes(given, model) or tuple(every)[:1]
+
+
+def listed_targets(config: Config, by: Upstream, offer: Callable[[str], Offer[C_co]]) -> Iterator[Target[C_co]]:
     """The models that are shown. Of a server of one's own, only those that the configuration names."""
     given = config.providers[by.name]
+    has = offer(given.translator)
     elsewhere = given.base_url and by.name != given.translator and providers.strange(by.translator)
-    names = dict.fromkeys(given.models_only or ([] if elsewhere else by.translator.MODELS))
+    names = dict.fromkeys(given.models_only or ([] if elsewhere else has.listed))
     for model in names | dict.fromkeys(given.models):
-        hidden = model in given.models and given.models[model].hidden
-        if not hidden and (target := target_of(config, by, model)):
+        own = own_of(given, model, has.makes)
+        shown = has.makes in makes(given, model) and not (own and own.hidden)
+        if shown and (target := target_of(config, by, model, offer)):
             yield target
 
 
-def alias_route(config: Config, name: str, given: Alias, upstreams: Mapping[str, Upstream]) -> Route:
+def alias_makes(config: Config, given: Alias) -> tuple[Makes, ...]:
+    """What all targets of an alias may make, and one of them surely makes."""
+    named = [
+        (config.providers[name], model) for name, _, model in (each.model.partition("/") for each in given.targets)
+    ]
+    sure = {kind for by, model in named for kind in makes(by, model)}
+    return tuple(
+        kind
+        for kind, offer in OFFERS.items()
+        if kind in sure and all(caps_of(by, model, offer(by.translator)) for by, model in named)
+    )
+
+
+def alias_route(
+    config: Config, name: str, given: Alias, upstreams: Mapping[str, Upstream], offer: Callable[[str], Offer[C_co]]
+) -> Route[C_co]:
     """Where the alias leads, as far as its providers are configured."""
-    targets: list[Target] = []
+    targets: list[Target[C_co]] = []
     for each in given.targets:
         provider, _, model = each.model.partition("/")
-        found = target_of(config, upstreams[provider], model, each.weight) if provider in upstreams else None
-        if found:
+        by = upstreams.get(provider)
+        if by and (found := target_of(config, by, model, offer, each.weight)):
             targets.append(found)
     route = Route(
         name, tuple(targets), alias=name, hosting=given.hosting or config.files.hosting, cache=given.cache
@@ -278,9 +437,17 @@ def flaws(config: Config) -> list[str]:
     found = [flaw for name, given in config.providers.items() for flaw in provider_flaws(name, given)]
     for name, alias in config.models.items():
         found += alias_flaws(config, name, alias)
-    if config.default_model and not found and not leads_somewhere(config, config.default_model):
-        found.append(f"default_model: {config.default_model} is neither an alias nor a provider/model that can be")
-    return found
+    if found:
+        return found
+    wanted: tuple[tuple[str, str | None, Makes], ...] = (
+        ("default_model", config.default_model, "image"),
+        ("default_video_model", config.default_video_model, "video"),
+    )
+    return [
+        f"{path}: {name} is neither an alias nor a provider/model that can be, or makes no {MADE[makes]}"
+        for path, name, makes in wanted
+        if name and not leads_somewhere(config, name, makes)
+    ]
 
 
 def provider_flaws(name: str, given: Provider) -> Iterator[str]:
@@ -289,21 +456,30 @@ def provider_flaws(name: str, given: Provider) -> Iterator[str]:
         yield f"providers.{name}.{fault.param}: {fault.message}"
     for model, own in given.models.items():
         path = f"providers.{name}.models.{model}"
+        has = OFFERS[own.type](given.translator)
         if fault := wrong_setting(given, own):
             yield f"{path}.{fault.param}: {fault.message}"
-        elif own.like and translators.load(given.translator).caps(own.like) is None:
+        elif own.type == "video" and given.translator not in translators.VIDEO_MAKERS:
+            yield f"{path}.type: {given.translator} makes no videos; {', '.join(translators.VIDEO_MAKERS)} do"
+        elif own.like and has.find(own.like) is None:
             yield f"{path}.like: {name} has no model {own.like}"
-        elif given.models_only is None and caps_of(given, model) is None:
-            yield f"{path}.ops: required, as no release knows this model"
-        elif "prices" in own.caps and (caps := caps_of(given, model)):
+        elif given.models_only is None and caps_of(given, model, has) is None:
+            yield f"{path}.{has.needs}: required, as no release knows this model"
+        elif "prices" in own.caps and (caps := caps_of(given, model, has)):
             yield from price_flaws(caps, f"{path}.prices")
     for index, model in enumerate(given.models_only or ()):
-        if caps_of(given, model) is None:
+        if not makes(given, model):
             yield f"providers.{name}.models_only[{index}]: {name} has no model {model}"
 
 
-def price_flaws(caps: Caps, path: str) -> Iterator[str]:
+def price_flaws(caps: AnyCaps, path: str) -> Iterator[str]:
     """Price rules for what this model does not make, each with its place."""
+    if isinstance(caps, VideoCaps):
+        for index, rule in enumerate(caps.prices):
+            if rule.resolution and caps.resolutions and rule.resolution not in caps.resolutions:
+                known = ", ".join(caps.resolutions)
+                yield f"{path}[{index}].resolution: expected one of {known}, got {rule.resolution}"
+        return
     for index, rule in enumerate(prices.settled(caps, None)):
         if rule.resolution and rule.pixels == prices.NOWHERE:
             yield f"{path}[{index}].resolution: nothing says how large a picture of {rule.resolution} is; give pixels"
@@ -315,7 +491,7 @@ def wrong_setting(given: Provider, own: providers.Model | None = None) -> Fault 
     """What is wrong with the settings of a model, or with those that all share; said where they stand."""
     try:
         if given.base_url:
-            providers.taken_for(translators.load(given.translator), site_of(given, own))
+            OFFERS[own.type if own else "image"](given.translator).declared(site_of(given, own))
     except Fault as fault:
         shared = fault.param in given.site
         if shared if own is None else fault.param in own.site or not shared:
@@ -324,8 +500,8 @@ def wrong_setting(given: Provider, own: providers.Model | None = None) -> Fault 
 
 
 def alias_flaws(config: Config, name: str, alias: Alias) -> Iterator[str]:
-    """Targets that cannot be, and fallbacks that cannot do what the first one can."""
-    first: Caps | None = None
+    """Targets that cannot be, those that make something else, and fallbacks that cannot do what the first one can."""
+    named: list[tuple[str, str, Provider, str]] = []
     for index, target in enumerate(alias.targets):
         path = f"models.{name}[{index}]"
         provider, slash, model = target.model.partition("/")
@@ -333,121 +509,39 @@ def alias_flaws(config: Config, name: str, alias: Alias) -> Iterator[str]:
         if not slash or given is None:
             known = ", ".join(config.providers)
             yield f"{path}: expected provider/model with one of the providers {known}, got {target.model}"
-            continue
-        caps = caps_of(given, model)
-        if caps is None:
+        elif not makes(given, model):
             yield f"{path}: {provider} has no model {model}"
-        elif first is None:
-            first = caps
-        elif lacking := first.ops - caps.ops:
-            yield f"{path}: {target.model} cannot {', '.join(sorted(lacking))}, as the first target can"
+        else:
+            named.append((path, target.model, given, model))
+    if named and len(named) == len(alias.targets):
+        kinds = alias_makes(config, alias)
+        yield from lacking(named, kinds[0]) if kinds else mixed(named)
 
 
-def leads_somewhere(config: Config, name: str) -> bool:
-    """Whether `name` is an alias, or a model of a provider that is known."""
+def mixed(named: Sequence[tuple[str, str, Provider, str]]) -> Iterator[str]:
+    """Targets that make what the first one does not."""
+    first = makes(named[0][2], named[0][3])
+    for path, target, given, model in named[1:]:
+        if not set(first) & set(other := makes(given, model)):
+            yield f"{path}: {target} makes {MADE[other[0]]}, the first target {MADE[first[0]]}"
+
+
+def lacking(named: Sequence[tuple[str, str, Provider, str]], kind: Makes) -> Iterator[str]:
+    """Targets that cannot do what the first one can."""
+    first: frozenset[str] | None = None
+    for path, target, given, model in named:
+        caps = caps_of(given, model, OFFERS[kind](given.translator))
+        does = frozenset[str]() if caps is None else caps.tasks if isinstance(caps, VideoCaps) else caps.ops
+        if first is None:
+            first = does
+        elif less := first - does:
+            yield f"{path}: {target} cannot {', '.join(sorted(less))}, as the first target can"
+
+
+def leads_somewhere(config: Config, name: str, kind: Makes) -> bool:
+    """Whether `name` is an alias, or a model of a provider that is known, and makes such things."""
+    if alias := config.models.get(name):
+        return kind in alias_makes(config, alias)
     provider, slash, model = name.partition("/")
     given = config.providers.get(provider)
-    return name in config.models or bool(slash and given and caps_of(given, model))
-
-
-class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model can do, as the model list shows it."""
-
-    ops: list[str]
-    mask: bool
-    max_images: int
-    max_n: int  # of one upstream call; more are several
-    formats: list[str]
-    qualities: list[str]
-    backgrounds: list[str]
-    streaming: bool  # real events; a stream is answered for every model
-    partial_images: int
-    params: list[str]
-    options: list[str]  # names in `provider_options`
-
-
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenAI's model object, and ours beside it."""
-
-    id: str
-    object: str = "model"
-    created: int = 0
-    owned_by: str
-    shutdown_date: str | None = None
-    type: str
-    provider: str | None
-    enabled: bool
-    targets: list[str] = []  # where an alias leads, in order
-    capabilities: Capabilities | None = None
-    sizes: list[str] = []
-    ratios: list[str] = []
-    resolutions: list[str] = []
-    free_size: Free | None = None  # any size within these bounds
-    price: list[Price] = []
-    note: str | None = None
-
-
-def listing(catalog: Catalog, everything: bool = False) -> list[dict[str, Any]]:
-    """The model list: aliases first, then models. `everything` adds the aliases that lead nowhere yet."""
-    hidden = {
-        f"{name}/{model}"
-        for name, given in catalog.config.providers.items()
-        for model, own in given.models.items()
-        if own.hidden
-    }
-    models = [
-        *(alias_model(catalog, route) for route in catalog.aliases.values() if route.targets or everything),
-        *(target_model(catalog, target) for target in catalog.targets.values() if target.id not in hidden),
-    ]
-    return [msgspec.to_builtins(model) for model in models]
-
-
-def entry(catalog: Catalog, name: str) -> dict[str, Any]:
-    """One model as the list shows it, by any name that leads to it. Raises the `Fault` of a name that does not."""
-    route = catalog.route(name)
-    model = alias_model(catalog, route) if route.alias else target_model(catalog, route.targets[0], name)
-    found: dict[str, Any] = msgspec.to_builtins(model)
-    return found
-
-
-def alias_model(catalog: Catalog, route: Route) -> Model:
-    """An alias can do what its first target can."""
-    leads = [target.id for target in route.targets]
-    if not leads:
-        return Model(id=route.name, owned_by="pictor", type="image", provider=None, enabled=False)
-    shown = target_model(catalog, route.targets[0], route.name)
-    return replace(shown, owned_by="pictor", targets=leads)
-
-
-def target_model(catalog: Catalog, target: Target, name: str | None = None) -> Model:
-    """A model."""
-    caps = target.caps
-    makes = next((op for op in ("video", "speech") if op in caps.ops), "image")
-    return Model(
-        id=name or target.id,
-        created=catalog.created,
-        owned_by=target.upstream.name,
-        shutdown_date=caps.ends,
-        type=makes,
-        provider=target.upstream.name,
-        enabled=True,
-        capabilities=Capabilities(
-            ops=sorted(caps.ops),
-            mask=caps.mask != "none",
-            max_images=caps.max_images,
-            max_n=caps.max_n,
-            formats=list(caps.formats),
-            qualities=list(caps.qualities),
-            backgrounds=list(caps.backgrounds),
-            streaming=caps.streams,
-            partial_images=caps.partials,
-            params=sorted(caps.params),
-            options=sorted(caps.options),
-        ),
-        sizes=[f"{width}x{height}" for width, height in caps.sizes],
-        ratios=list(caps.ratios),
-        resolutions=list(caps.resolutions),
-        free_size=caps.free,
-        price=list(caps.prices),
-        note=caps.note,
-    )
+    return bool(slash and given and caps_of(given, model, OFFERS[kind](given.translator)))

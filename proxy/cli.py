@@ -195,7 +195,7 @@ def run_models(options: argparse.Namespace) -> int:
     _, catalog, flaws = checked(path, {})
     if flaws or catalog is None:
         return refused(path, flaws)
-    from proxy.catalog import listing
+    from proxy.listing import listing
 
     listed = listing(catalog, options.all)
     if options.json:

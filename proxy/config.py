@@ -43,6 +43,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_size: tuple[Count, Count] | None = None  # width x height: no picture of more pixels
     budget_usd_per_day: Dollars | None = None  # UTC
     budget_usd_per_month: Dollars | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0  # higher goes first where tasks wait for a place
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prices: Prices = Prices()
     log: Log = Log()
     default_model: str | None = None  # for requests that name none
+    default_video_model: str | None = None  # for videos; None: sora-2, where an alias of that name leads somewhere
     providers: Mapping[str, Provider] = {}  # every one that is known; `Provider.off` says which are not served
     models: Mapping[str, Alias] = {}  # aliases
     tiers: Mapping[str, Tier] = {}

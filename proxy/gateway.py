@@ -95,7 +95,7 @@ class Gateway:
             provider=labels.providers,
             model=labels.models,
             alias=labels.aliases | {"none"},
-            target=catalog.targets,
+            target=labels.targets,
             param=PARAMS,
             tier={*config.tiers, *SIZE_CLASSES, "none"},
         )
@@ -221,7 +221,7 @@ def longest_job(config: Config) -> float:
     """For how many seconds a job of this configuration may be under way: a model may have times of its own."""
     every = [given for given in config.providers.values() if not given.off]
     own = [each.timeouts["job"] for given in every for each in given.models.values() if "job" in each.timeouts]
-    return max([0.0, *own, *(given.timeouts.job for given in every)])
+    return max([0.0, *own, *(max(given.timeouts.job, given.timeouts.video) for given in every)])
 
 
 async def retired(pools: Pools, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Generic, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +19,7 @@ from translators.video import VideoCaps
 
 Makes: TypeAlias = Literal["image", "video"]
 AnyCaps: TypeAlias = Caps | VideoCaps
-C = TypeVar("C", bound=AnyCaps, covariant=True, default=Caps)
+C_co = TypeVar("C_co", bound=AnyCaps, covariant=True, default=Caps)
 """What a model can do. Where nothing is said, it makes pictures."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -197,34 +197,50 @@ def credentials(
     return (), wanted(translator)
 
 
-class Offer(msgspec.Struct, Generic[C], frozen=True, eq=False):
+class Offer(msgspec.Struct, Generic[C_co], frozen=True, eq=False, kw_only=True):
     """What a translator has of one kind of models."""
 
-    listed: Mapping[str, C]
-    find: Callable[[str], C | None]  # also those that are not listed
-    declared: Callable[[Mapping[str, str]], C | None]  # what a model of a server of one's own is taken for
+    makes: Makes
+    shape: type[C_co]
+    needs: str  # the field that tells what a model does, without which one that nobody knows cannot be
+    listed: Mapping[str, C_co]
+    find: Callable[[str], C_co | None]  # also those that are not listed
+    declared: Callable[[Mapping[str, str]], C_co | None]  # what any model of a server of one's own is taken for
 
 
 def pictures(kind: str) -> Offer:
-    """Models that make pictures, of that translator."""
+    """That translator's models that make pictures."""
     by = translators.load(kind)
-    return Offer(by.MODELS, by.caps, lambda site: taken_for(by, site))
+    return Offer(
+        makes="image", shape=Caps, needs="ops", listed=by.MODELS, find=by.caps,
+        declared=lambda site: taken_for(by, site),
+    )  # fmt: skip
 
 
 def videos(kind: str) -> Offer[VideoCaps]:
-    """Models that make videos, of that translator; of most there are none."""
+    """Those that make videos: of most translators, none."""
     if kind not in translators.VIDEO_MAKERS:
-        return Offer[VideoCaps]({}, lambda _: None, lambda _: None)
+        return NO_VIDEOS
     by = translators.load_video(kind)
-    return Offer(by.VIDEOS, by.video_caps, by.declared)
+    return Offer(
+        makes="video", shape=VideoCaps, needs="tasks", listed=by.VIDEOS, find=by.video_caps, declared=by.declared
+    )
 
 
-def made_by(kind: str, model: str) -> Makes | None:
-    """What a model of that translator makes, as far as it is known. Pictures, where one of that name makes either."""
-    offers: tuple[tuple[Makes, Offer[AnyCaps]], ...] = (("image", pictures(kind)), ("video", videos(kind)))
-    listed = (makes for makes, offer in offers if model in offer.listed)
-    found = (makes for makes, offer in offers if offer.find(model))
-    return next(listed, None) or next(found, None)
+NO_VIDEOS = Offer(
+    makes="video", shape=VideoCaps, needs="tasks", listed={}, find=lambda _: None, declared=lambda _: None
+)
+
+
+def offers(kind: str) -> tuple[Offer[AnyCaps], ...]:
+    """All that it has."""
+    return pictures(kind), videos(kind)
+
+
+def made_by(kind: str, model: str) -> tuple[Makes, ...]:
+    """What a model is known to make: as the lists say, else what is the first to find it."""
+    listed = tuple(offer.makes for offer in offers(kind) if model in offer.listed)
+    return listed or tuple(offer.makes for offer in offers(kind) if offer.find(model))[:1]
 
 
 def strange(translator: Translator) -> bool:
@@ -408,17 +424,15 @@ def model(kind: str, name: str, given: Any, path: str, flaws: list[str]) -> Mode
         return Model()
     fixed, own = translators.load(kind).PROVIDER, {"type", "like", "hidden"}
     made = plain.members(Model, {name: given[name] for name in given if name in own}, path, flaws)
-    made.setdefault("type", made_by(kind, made.get("like") or name) or "image")
-    known = plain.hints(VideoCaps if made["type"] == "video" else Caps)
+    made.setdefault("type", next(iter(made_by(kind, made.get("like") or name)), "image"))
+    shape = next(offer.shape for offer in offers(kind) if offer.makes == made["type"])
+    known = plain.hints(shape)
     plain.unknown(given, {*own, *fixed.settings, "timeouts", *known}, path, flaws)
     timeouts = plain.members(Timeouts, given.get("timeouts"), f"{path}.timeouts", flaws)
     if "video" in timeouts:
         flaws.append(f"{path}.timeouts.video: a model has job alone")
     before = len(flaws)
-    caps = plain.members(
-        VideoCaps if made["type"] == "video" else Caps,
-        {name: given[name] for name in given if name in known}, path, flaws,
-    )  # fmt: skip
+    caps = plain.members(shape, {name: given[name] for name in given if name in known}, path, flaws)
     if len(flaws) == before:  # what cannot be read is left out: the places of the others would not be right
         flaws += price_flaws(caps.get("prices", ()), f"{path}.prices")
     return Model(timeouts=timeouts, site=settings(fixed, given, path, flaws), caps=caps, **made)

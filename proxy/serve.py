@@ -84,7 +84,7 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
     gc.set_threshold(10_000, 50, 50)
     host, port = listening.getsockname()[:2]
     if FD not in os.environ:
-        served = f"{len(gateway.catalog.targets)} models of {', '.join(gateway.catalog.upstreams)}"
+        served = f"{len(gateway.catalog.labels.targets)} models of {', '.join(gateway.catalog.upstreams)}"
         logs.say(f"Pictor serves {served} on http://{host}:{port}")
         model = gateway.catalog.default_model or next(iter(gateway.catalog.targets), "demo/painter")
         welcome(config, f"http://{host}:{port}", model)

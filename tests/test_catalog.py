@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import translators
-from proxy import catalog, config, plain
+from proxy import catalog, config, listing, plain
 from proxy.catalog import Catalog, Route
 from proxy.config import ConfigError
 from tests.test_config import ENV, SHIPPED
@@ -249,7 +249,7 @@ def test_the_demo_has_no_wire() -> None:
 def test_nothing_shows_a_secret() -> None:
     served = build("providers: {bfl: {api_key: sk-never-show}}")
     assert "sk-never-show" not in repr(served)
-    assert b"sk-never-show" not in msgspec.json.encode(catalog.listing(served))
+    assert b"sk-never-show" not in msgspec.json.encode(listing.listing(served))
 
 
 # ---- aliases are checked
@@ -278,7 +278,7 @@ def test_a_fallback_must_do_what_the_first_does() -> None:
 
 def test_the_list() -> None:
     served = build(LAB + "models: {house: [lab/qwen-image], gone: [openai/gpt-image-2]}")
-    listed = {entry["id"]: entry for entry in catalog.listing(served)}
+    listed = {entry["id"]: entry for entry in listing.listing(served)}
     assert "gone" not in listed
     assert "lab/org/model" not in listed  # hidden
     assert next(iter(listed)) == "house"
@@ -301,24 +301,24 @@ def test_the_list() -> None:
 
 def test_the_whole_list() -> None:
     served = build("models: {gone: [openai/gpt-image-2]}")
-    (gone, painter) = catalog.listing(served, everything=True)
+    (gone, painter) = listing.listing(served, everything=True)
     assert (gone["id"], gone["enabled"], gone["targets"]) == ("gone", False, [])
     assert (painter["id"], painter["enabled"]) == ("demo/painter", True)
 
 
 def test_one_entry_by_any_name() -> None:
     served = build(LAB + "models: {house: [lab/qwen-image]}")
-    assert catalog.entry(served, "qwen-image")["id"] == "qwen-image"
-    assert catalog.entry(served, "house")["targets"] == ["lab/qwen-image"]
-    assert catalog.entry(served, "lab/never-heard-of")["provider"] == "lab"
+    assert listing.entry(served, "qwen-image")["id"] == "qwen-image"
+    assert listing.entry(served, "house")["targets"] == ["lab/qwen-image"]
+    assert listing.entry(served, "lab/never-heard-of")["provider"] == "lab"
     with pytest.raises(Fault, match="does not exist"):
-        catalog.entry(served, "nobody")
+        listing.entry(served, "nobody")
 
 
 def test_openai_clients_can_read_the_list() -> None:
     from openai.types import Model
 
-    for entry in catalog.listing(build(LAB)):
+    for entry in listing.listing(build(LAB)):
         Model.model_validate(entry, strict=True)
 
 

@@ -146,7 +146,7 @@ def test_all_faults_at_once_each_with_its_path(tmp_path: Path) -> None:
         'log.level: expected one of debug, info, warning, error, got "loud"',
         "auth.keys[0].key: required",
         "providers.bfl.nonsense: unknown; known are api_key, base_url, concurrency, enabled, keys, models, "
-        "models_only, region, timeouts, translator",
+        "models_only, per_minute, region, timeouts, translator",
         'providers.bfl.region: expected one of global, eu, us, got "moon"',
         'providers.bfl.timeouts.job: expected a number of seconds, got "x"',
         f"providers.nobody: there is no such provider; translator: expected one of {', '.join(translators.NAMES)}",

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import translators
-from proxy import catalog, config, plain, tokens
+from proxy import catalog, config, listing, plain, tokens
 from proxy.catalog import Credential, Target, Upstream
 from proxy.config import Config
 from proxy.estimate import estimate, most, priced
@@ -641,14 +641,14 @@ def test_a_price_list_of_ones_own_stands_instead_of_the_releases() -> None:
         price("megapixel", 0.5, free=1, pixels=(0, 4194304)),
         price("image", 1, resolution="2K", pixels=found[3].pixels),
     )
-    shown = catalog.entry(served, "bfl/flux-2-pro")["price"]
+    shown = listing.entry(served, "bfl/flux-2-pro")["price"]
     assert [(rule["unit"], rule["amount"], rule["currency"]) for rule in shown] == [
         ("image", 1.0, "USD"), ("token.text.in", 5, "USD"), ("megapixel", 0.5, "USD"), ("image", 1, "USD"),
     ]  # fmt: skip
 
 
 def test_without_a_rate_yuan_are_shown_as_such() -> None:
-    (shown,) = catalog.entry(catalog.build(configured("[{unit: image, amount: 2, currency: CNY}]")), "bfl/flux-2-pro")[
+    (shown,) = listing.entry(catalog.build(configured("[{unit: image, amount: 2, currency: CNY}]")), "bfl/flux-2-pro")[
         "price"
     ]
     assert (shown["amount"], shown["currency"]) == (2, "CNY")

@@ -295,7 +295,7 @@ def caps_of(provider: str, model: str | None) -> Caps:
     configured = providers.provider(provider, entry, {}, flaws)
     assert not flaws
     assert configured
-    caps = catalog.caps_of(configured, model or "")
+    caps = catalog.caps_of(configured, model or "", providers.pictures(configured.translator))
     assert caps, "the fake names a model that is none"
     return caps
 

@@ -12,9 +12,9 @@ from litestar.params import PathParameter
 
 from proxy.answer import Answer
 from proxy.api.calling import calling
-from proxy.catalog import entry, listing
 from proxy.gateway import Gateway
 from proxy.keys import may
+from proxy.listing import entry, listing
 from translators.base import Fault
 
 Name = Annotated[str, PathParameter(description="An alias, provider/model, or a bare id.")]
