@@ -263,7 +263,7 @@ def _read(op: PictureOp, body: bytes, lifted: Mapping[str, Blob]) -> Ask:
     try:
         read = DECODERS[op].decode(body)
     except msgspec.ValidationError as error:
-        raise invalid.explain(error, _decoded(body), CHOICES) from error
+        raise invalid.explain(error, decoded(body), CHOICES) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid.bad_json(error) from error
     return _ask(op, read, lifted=lifted)
@@ -284,7 +284,7 @@ def from_form(op: PictureOp, form: Form) -> Ask:
             texts.append((part.name, part.value))
         else:
             uploads.setdefault(root, []).append(_checked_file(op, root, part, part.value))
-    plain = nest(texts, _coerce, lists=frozenset({"image_urls", "loras"}))
+    plain = nest(texts, coerce, lists=frozenset({"image_urls", "loras"}))
     try:
         read = msgspec.convert(plain, IN_FORM[op])
     except msgspec.ValidationError as error:
@@ -294,7 +294,7 @@ def from_form(op: PictureOp, form: Form) -> Ask:
     return _ask(op, read, tuple(images), _only("mask", uploads), _only("markup", uploads))
 
 
-def _decoded(body: bytes) -> Any:
+def decoded(body: bytes) -> Any:
     """The body without types, to quote from in an error."""
     try:
         return msgspec.json.decode(body)
@@ -340,25 +340,27 @@ def _reshape(said: dict[str, Any], lifted: Mapping[str, Blob]) -> None:
     if "loras" in said:
         said["loras"] = tuple(Lora(lora.model, 1.0 if lora.weight is None else lora.weight) for lora in said["loras"])
     named: tuple[Source, ...] = (
-        *(_named(item, f"images[{index}]", lifted) for index, item in enumerate(said.pop("images", ()))),
-        *(_address(url, f"image_urls[{index}]", lifted) for index, url in enumerate(said.pop("image_urls", ()))),
+        *(referred(item, f"images[{index}]", lifted) for index, item in enumerate(said.pop("images", ()))),
+        *(address(url, f"image_urls[{index}]", lifted) for index, url in enumerate(said.pop("image_urls", ()))),
     )
     if named:
         said["images"] = named
     for name in ("mask", "markup"):
         if name in said:
-            said[name] = _named(said[name], name, lifted)
+            said[name] = referred(said[name], name, lifted)
 
 
-def _named(reference: Reference, param: str, lifted: Mapping[str, Blob]) -> Link | FileRef:
+def referred(reference: Reference, param: str, lifted: Mapping[str, Blob]) -> Link | FileRef:
+    """What a picture in JSON refers to; `param` names it in an error. Raises `Fault("invalid")`."""
     if (reference.image_url is None) == (reference.file_id is None):
         raise invalid.invalid_value(param, f"Invalid '{param}'. Expected exactly one of 'image_url' and 'file_id'.")
     if reference.file_id is not None:
         return FileRef(reference.file_id, f"{param}.file_id")
-    return _address(reference.image_url or "", f"{param}.image_url", lifted)
+    return address(reference.image_url or "", f"{param}.image_url", lifted)
 
 
-def _address(url: str, param: str, lifted: Mapping[str, Blob]) -> Link:
+def address(url: str, param: str, lifted: Mapping[str, Blob]) -> Link:
+    """An http(s) or `data:` URL, or the token that stands for one. Raises `Fault("invalid")` for anything else."""
     found = lifted.get(url)
     if found and found.size <= URL_CHARS:
         return Link("", param, found)
@@ -393,7 +395,7 @@ _OBJECTS = frozenset({"svg", "loras", "metadata", "provider_options", "image_url
 """Members that may also come as one part of JSON text."""
 
 
-def _coerce(path: tuple[str, ...], text: str) -> Any:
+def coerce(path: tuple[str, ...], text: str) -> Any:
     """A form's text as the JSON value that it stands for; unchanged where it stands for none, to be refused later.
 
     Inside `provider_options` the type is nowhere told: what looks like a number or a boolean becomes one. JSON text

@@ -25,7 +25,8 @@ GATHERED = 65_536
 BATCH = 1 << 20  # bytes that wait to be written to disk before the parser rests
 READ = 262_144
 DEEPEST = 8  # brackets in a name
-TEXT_PARTS = {"image_urls": 20_971_520}  # whose texts may be longer than `Limits.text_bytes`: data: URLs
+TEXT_PARTS = dict.fromkeys(("image_urls", "input_reference", "last_frame", "reference_images", "video"), 20_971_520)
+"""Whose texts may be longer than `Limits.text_bytes`: data: URLs."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

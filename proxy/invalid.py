@@ -128,7 +128,7 @@ def bad_json(why: object) -> Fault:
 _AT = re.compile(r"(?P<text>.*?)(?: - at `(?P<key>key` in `)?\$(?P<path>[\w.\[\]]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
-_TYPE = re.compile(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`")
+_TYPE = re.compile(r"Expected `(\w+(?: \| \w+)*?)(?: \| null)?`, got `(\w+)`")
 _RANGE = re.compile(r"Expected `(int|float)` ([<>]=? ?\S+)")
 _LENGTH = re.compile(r"Expected `(str|array|object)` of length (<=|>=) (\d+)")
 _STEP = re.compile(r"(\w+)|\[(\d+)\]|(\[\.\.\.\])")
@@ -160,7 +160,8 @@ def _explain_value(text: str, name: str, value: Any, choices: Mapping[str, tuple
             return Fault(
                 "invalid", f"The body must be {WORDS[match[1]]}, but is {WORDS[match[2]]}.", code="invalid_type"
             )
-        return wrong_type(name, WORDS.get(match[1], match[1]), WORDS.get(match[2], match[2]))
+        expected = " or ".join(WORDS.get(word, word) for word in match[1].split(" | "))
+        return wrong_type(name, expected, WORDS.get(match[2], match[2]))
     if match := _RANGE.fullmatch(text):
         return out_of_range(name, match[1], match[2], value)
     if match := _LENGTH.fullmatch(text):

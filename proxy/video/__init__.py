@@ -1,0 +1,1 @@
+"""Videos, from what a client asks for to what it is answered: `ask`, `plan`, `prepare`, `answer`."""
