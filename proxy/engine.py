@@ -8,6 +8,7 @@ and one that the provider turned away before working on it (`rate`, `overloaded`
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -26,11 +27,13 @@ from proxy.credentials import Credentials
 from proxy.http import Pools, Refused
 from proxy.logs import warn
 from proxy.metrics import Metrics, Phase
+from proxy.trail import UNWATCHED, Watch, bare, cancelled, uncertain
 from translators.base import (
     Call,
     Done,
     Fault,
     FaultKind,
+    Finder,
     Job,
     Output,
     Partial,
@@ -38,6 +41,7 @@ from translators.base import (
     Secret,
     Stamp,
     Step,
+    Stopper,
     Translator,
     Usage,
     Wait,
@@ -46,6 +50,7 @@ from translators.base import (
 TRIES = 3  # of one call, the first included
 POLL_FAULTS = 10  # polls that may fail in a row before a job is given up
 POLL_DOUBTS = 3  # "no such task" or "no such key" so often is believed: replicas lag, tokens end
+LOOKS = (1.0, 3.0, 6.0)  # seconds before each look for a task whose name did not come
 PATIENCE = 5.0  # seconds; a provider that asks for a longer pause is passed on to the next target or the client
 TURNED_AWAY: frozenset[FaultKind] = frozenset({"rate", "overloaded"})
 NO_QUEUE = nullcontext()
@@ -92,8 +97,10 @@ class Engine:
         emit: Emit,
         download: bool = True,
         ends: float | None = None,
+        watch: Watch = UNWATCHED,
     ) -> Done:
-        """Drive `job` to its end, with one credential from submit to download.
+        """Drive `job` to its end, with one credential from submit to download. `watch` hears of what is submitted, and
+        may know what an earlier process has submitted of it.
 
         Raises the `Fault` that ended it; `timeout` where it was not done by `ends` (of the loop's clock; the provider's
         `job_seconds` from now where none is given), `overloaded` where no place came free by then.
@@ -103,7 +110,7 @@ class Engine:
             ends = asyncio.get_running_loop().time() + upstream.job_seconds
         try:
             async with self._place(upstream, ends) if upstream.concurrency else NO_QUEUE, asyncio.timeout_at(ends):
-                done = await self._drive(Run(self, job, upstream, credential), emit)
+                done = await self._drive(Run(self, job, upstream, credential), emit, watch)
                 return await self._downloaded(done, upstream) if download else done
         except TimeoutError as error:
             raise Fault(
@@ -133,32 +140,70 @@ class Engine:
         finally:
             places.release()
 
-    async def _drive(self, run: Run, emit: Emit) -> Done:
-        by, job = run.by, run.job
-        step = by.start(job) if run.upstream.base else await self.aside(by.start, job)
+    async def _drive(self, run: Run, emit: Emit, watch: Watch) -> Done:
         began = time.monotonic()
-        phase: Phase = "submit"
-        while not isinstance(step, Done):
-            if isinstance(step, Wait):
-                await asyncio.sleep(step.seconds)
-                phase = "wait"
-                step = await run.poll(step.call)
-            elif isinstance(step, Call):
-                answer = await run.call(step, emit)
-                step = answer if isinstance(answer, Done) else by.step(job, answer)
-            else:
-                raise TypeError(f"{run.upstream.name}: {type(step).__name__} is not a step")
-            if phase == "submit":
-                self.phase(run.upstream, phase, began)
-                began = time.monotonic()
-        if phase == "wait":
-            self.phase(run.upstream, phase, began)
+        step = await self._left(run, emit, watch)
+        if step is None:
+            step = await self._submitted(run, emit, watch)
+            self.phase(run.upstream, "submit", began)
+        if isinstance(step, Wait):
+            run.job = bare(run.job)  # what was sent is held no longer
+            began = time.monotonic()
+            step = await self._waited(run, step, emit, watch)
+            self.phase(run.upstream, "wait", began)
         for partial in step.partials:
             await emit(partial)
         if not step.outputs:
             fault = step.faults[0] if step.faults else Fault("empty", "The provider made no picture.", code="no_image")
             fault.usage = fault.usage or step.usage
             raise fault
+        return step
+
+    async def _left(self, run: Run, emit: Emit, watch: Watch) -> Wait | Done | None:
+        """Where an earlier process stopped; `None` where it has submitted nothing. Raises where nobody can tell."""
+        left = watch.left
+        if left is None:
+            return None
+        whole, run.job = run.job, left.saved.job
+        if left.wait is not None:
+            return replace(left.wait, seconds=left.wait.seconds * random.random())  # noqa: S311  # not all at once
+        if not isinstance(run.by, Finder) or run.job.mark is None:
+            raise uncertain()
+        if (found := await run.looked(emit)) is None:
+            if not watch.whole:
+                raise uncertain()
+            run.job = whole
+        return found
+
+    async def _submitted(self, run: Run, emit: Emit, watch: Watch) -> Wait | Done:
+        """What the provider answers to the job itself."""
+        by = run.by
+        if isinstance(by, Finder):
+            run.job = replace(run.job, mark=watch.mark)
+        async with watch.gate():
+            await watch.submitting(run.job)
+            step = by.start(run.job) if run.upstream.base else await self.aside(by.start, run.job)
+            try:
+                step = await run.to_wait(step, emit)
+            except Fault as fault:
+                if fault.code != "ambiguous" or (found := await run.looked(emit)) is None:
+                    raise
+                step = found
+            if isinstance(step, Wait):
+                watch.waiting(run.job, step)
+        return step
+
+    async def _waited(self, run: Run, wait: Wait, emit: Emit, watch: Watch) -> Done:
+        """What becomes of a job that the provider has."""
+        step: Wait | Done = wait
+        while isinstance(step, Wait):
+            if not watch.stopped:
+                await watch.pause(step.seconds)
+            if watch.stopped:
+                raise await run.withdrawn(step.call)
+            step = await run.to_wait(await run.poll(step.call), emit)
+            if isinstance(step, Wait):
+                watch.waiting(run.job, step)
         return step
 
     async def _downloaded(self, done: Done, upstream: Upstream) -> Done:
@@ -260,6 +305,52 @@ class Run:
             self.metrics.count("retries_total", self.upstream.name, "submit", fault.kind)
             await asyncio.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def to_wait(self, step: Step, emit: Emit) -> Wait | Done:
+        """Send what is to be sent, until there is something to wait for, or the result."""
+        while isinstance(step, Call):
+            answer = await self.call(step, emit)
+            step = answer if isinstance(answer, Done) else self.by.step(self.job, answer)
+        if not isinstance(step, Wait | Done):
+            raise TypeError(f"{self.upstream.name}: {type(step).__name__} is not a step")
+        return step
+
+    async def looked(self, emit: Emit) -> Wait | Done | None:
+        """The task that was submitted under the job's mark, whose answer was lost; `None` where there is none."""
+        call = self.by.look(self.job) if isinstance(self.by, Finder) else None
+        if call is None or not isinstance(self.by, Finder):
+            return None
+        for seconds in LOOKS:  # what was just taken may not be listed yet
+            await asyncio.sleep(seconds)
+            try:
+                answer = await self._exchange(call, "look", silent)
+                found = None if isinstance(answer, Done) else self.by.found(self.job, answer)
+            except httpx.HTTPError as error:
+                fault: Fault | None = lost(error)
+            except Fault as error:
+                fault = error
+            else:
+                fault = None
+                if found is not None:
+                    return await self.to_wait(found, emit)
+        if fault is not None:
+            raise fault
+        return None
+
+    async def withdrawn(self, waiting: Call) -> Fault:
+        """How a job ends that nobody wants any more: stopped at the provider, where it can be."""
+        fault = cancelled()
+        call = self.by.cancel(self.job, waiting) if isinstance(self.by, Stopper) else None
+        if call is not None:
+            try:
+                await self._exchange(call, "cancel", silent)
+            except (httpx.HTTPError, Fault) as error:
+                warn("a provider does not stop a task", provider=self.upstream.name, error=error)
+            else:
+                return fault
+        fault.message += " The provider could not be stopped: it may make it, and charge for it, all the same."
+        fault.passing = True
+        return fault
 
     async def poll(self, call: Call) -> Step:
         """What a poll leads to. The job is paid: what only says that the poll failed is sat out, up to a bound."""

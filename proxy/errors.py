@@ -64,6 +64,7 @@ UNCERTAIN = frozenset(
         "download_failed",
         "foreign_host",
         "interrupted",
+        "submit_uncertain",
     }
 )
 """Codes of faults after which the provider may have made, and charged, the picture all the same."""

@@ -19,6 +19,7 @@ from proxy.errors import uncertain
 from proxy.metrics import Metrics
 from proxy.plan import Plan
 from proxy.prices import dollars, micros, wasted
+from proxy.trail import UNWATCHED, Left, LetGo, Trail, pixels
 from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Size, Usage
 
 TRIPS = 5  # faults in a row that open a target's breaker
@@ -134,11 +135,15 @@ def ordered(targets: Sequence[Target]) -> tuple[Target, ...]:
     return tuple(sorted(targets, key=drawn))
 
 
-async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Health, emit: Emit, settle: Settle) -> Made:
+async def make(
+    route: Route, plans: Sequence[Plan], engine: Engine, health: Health, emit: Emit, settle: Settle,
+    trail: Trail | None = None,
+) -> Made:  # fmt: skip
     """Run the first plan that works. The fault of the last one tried is raised where none does: its `cost_usd` is what
     all of them cost.
 
-    `settle` makes a job's pictures fit its target; it runs only for targets that are really tried.
+    `settle` makes a job's pictures fit its target; it runs only for targets that are really tried. `trail` keeps what
+    was submitted.
     """
     fault: Fault | None = None
     spent = 0.0
@@ -152,7 +157,8 @@ async def make(route: Route, plans: Sequence[Plan], engine: Engine, health: Heal
         if fault is not None:
             engine.metrics.count("fallbacks_total", route.alias or "none", fault.kind)
         try:
-            made = await attempt(plan, engine, health, emit, settle, download=wanted(route, plan))
+            ends = asyncio.get_running_loop().time() + target.upstream.job_seconds
+            made = await attempt(Attempt(plan, engine, health, emit, settle, wanted(route, plan), ends, trail))
             return replace(made, wasted_usd=added(spent, made.wasted_usd)) if spent else made
         except Fault as error:
             fault = error
@@ -179,19 +185,24 @@ class Attempt:
     settle: Settle
     download: bool
     ends: float  # of the loop's clock: by then all of it is done, or given up
+    trail: Trail | None = None
+    whole: bool = True  # the jobs have what is to be sent; else it can only be asked for what was sent
+
+    def sent(self, job: Job) -> tuple[Size, ...]:
+        """The sizes of the pictures that went with each of them."""
+        left = self.trail.left if self.trail else {}
+        return next((each.saved.sent for each in left.values()), pixels(job))
 
 
-async def attempt(
-    plan: Plan, engine: Engine, health: Health, emit: Emit, settle: Settle, *, download: bool = True
-) -> Made:
+async def attempt(at: Attempt) -> Made:
     """All jobs of one plan, some at a time. What was made is kept, whatever became of the rest."""
-    target, metrics = plan.target, engine.metrics
+    plan, metrics, health = at.plan, at.engine.metrics, at.health
+    target = plan.target
     began = time.monotonic()
-    ends = asyncio.get_running_loop().time() + target.upstream.job_seconds
     metrics.count("jobs_running", target.upstream.name)
     outcome: Literal["ok", "partial"] | FaultKind = "cancelled"
     try:
-        made = await run_all(Attempt(plan, engine, health, emit, settle, download, ends))
+        made = await run_all(at)
         outcome = "partial" if made.faults else "ok"
         metrics.observe(
             "job_seconds", plan.jobs[0].op, target.upstream.name, target.model, value=time.monotonic() - began
@@ -213,35 +224,43 @@ async def attempt(
 async def run_all(at: Attempt) -> Made:
     """The plan's jobs, at most `FAN_OUT` at a time. Their pictures are the same: made to fit once."""
     plan = at.plan
-    first = await at.settle(plan.jobs[0], plan.target)
+    first = await at.settle(plan.jobs[0], plan.target) if at.whole else plan.jobs[0]
     if len(plan.jobs) == 1:
-        return gathered(plan, [await one(first, at)], first)
+        return gathered(plan, [await one(first, 0, at)], at.sent(first))
     places = asyncio.Semaphore(FAN_OUT)
 
-    async def placed(job: Job) -> Drawn | Fault:
+    async def placed(number: int, job: Job) -> Drawn | Fault | LetGo:
         async with places:
             try:
-                return await one(replace(job, images=first.images, mask=first.mask, markup=first.markup), at)
-            except Fault as fault:
+                return await one(replace(job, images=first.images, mask=first.mask, markup=first.markup), number, at)
+            except (Fault, LetGo) as fault:
                 return fault
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(placed(job)) for job in plan.jobs]
-    return gathered(plan, [task.result() for task in tasks], first)
+        tasks = [group.create_task(placed(number, job)) for number, job in enumerate(plan.jobs)]
+    results = [task.result() for task in tasks]
+    for each in results:
+        if isinstance(each, LetGo):  # what the others brought is there for whoever goes on, too
+            raise each
+    return gathered(plan, [each for each in results if not isinstance(each, LetGo)], at.sent(first))
 
 
-async def one(job: Job, at: Attempt) -> Drawn:
-    """One job: with another credential where one is turned away, and once more where it came back empty.
+async def one(job: Job, number: int, at: Attempt) -> Drawn:
+    """One job of the plan: with another credential where one is turned away, and once more where it came back empty.
 
     The `cost_usd` of the fault that is raised is that of all tries.
     """
     target, metrics = at.plan.target, at.engine.metrics
     fault: Fault | None = None
     spent = 0.0
-    for credential in at.health.credentials(target.upstream):
-        for again in (True, False):
+    left = at.trail.left.get(number) if at.trail else None
+    if left is None and not at.whole:
+        raise Fault("upstream", "The server was stopped before this one was begun.", code="not_begun")
+    for credential in at.health.credentials(target.upstream) if left is None else owner(target.upstream, left):
+        for again in (left is None, False):
             try:
-                done = await at.engine.run(job, target, credential, at.emit, at.download, at.ends)
+                watch = at.trail.watch(at.plan, number, credential.name, whole=at.whole) if at.trail else UNWATCHED
+                done = await at.engine.run(job, target, credential, at.emit, at.download, at.ends, watch)
                 return Drawn(done, added(spent, *(charged(fault, job, target, metrics) for fault in done.faults)))
             except Fault as error:
                 fault = error
@@ -258,6 +277,17 @@ async def one(job: Job, at: Attempt) -> Drawn:
     raise fault or Fault("auth", f"{target.upstream.name} has no credential.", code="no_credential")
 
 
+def owner(upstream: Upstream, left: Left) -> Sequence[Credential]:
+    """The credential with which it was submitted. Raises `Fault("auth")` where it is no more."""
+    every = upstream.credentials or (Credential(upstream.name, Secret("")),)
+    if found := [each for each in every if each.name == left.credential]:
+        return found
+    text = f"{upstream.name} has no credential '{left.credential}' any more: the task was submitted with that."
+    fault = Fault("auth", text, code="no_credential")
+    fault.passing = True  # the task is there all the same
+    raise fault
+
+
 def charged(fault: Fault, job: Job, target: Target, metrics: Metrics) -> float:
     """What this one fault cost, counted: US dollars in whole millionths, so that all sums of it agree."""
     usd = dollars(micros(wasted(target.caps.prices, job, fault))) or 0.0
@@ -271,8 +301,8 @@ def added(*amounts: float | None) -> float:
     return dollars(sum(micros(usd) or 0 for usd in amounts))
 
 
-def gathered(plan: Plan, results: Iterable[Drawn | Fault], job: Job) -> Made:
-    """The results as one; `job` is one of those that were sent. Raises the first fault where nothing was made."""
+def gathered(plan: Plan, results: Iterable[Drawn | Fault], sent: tuple[Size, ...]) -> Made:
+    """The results as one; `sent` are the pictures of each call. Raises the first fault where nothing was made."""
     results = tuple(results)
     drawn = [each for each in results if isinstance(each, Drawn)]
     faults = [each for each in results if isinstance(each, Fault)]
@@ -289,6 +319,6 @@ def gathered(plan: Plan, results: Iterable[Drawn | Fault], job: Job) -> Made:
         quality=done[0].quality,
         background=done[0].background,
         calls=len(done),
-        images_in=tuple((media.width, media.height) for media in job.images),
+        images_in=sent,
         wasted_usd=spent,
     )

@@ -1,0 +1,280 @@
+"""What a task has sent to providers, so that any process can go on asking for it.
+
+The engine tells a `Watch` of every submit, before it is sent and when the provider has named its task. For a task whose
+history is kept that is a `Trail`'s, which writes it down; else nobody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.logs import log
+from proxy.plan import Finish, Note, Plan
+from proxy.state.database import milliseconds
+from proxy.state.jobs import Claimed, SubmitRow
+from proxy.state.ledger import Ledger
+from translators.base import Fault, Job, Size, Wait
+from translators.video import VideoJob
+
+GATE = 16  # submits of durable tasks that begin at once: as many may be of unknown fate after a crash
+GATE_SECONDS = 2.0  # after which a submit that is still on the wire lets the next one begin
+AWAY_SECONDS = 0.5  # between two looks for a database without which nothing may be sent
+
+
+class LetGo(Exception):
+    """This process works on the task no more: another one goes on with it, or has done so already."""
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answers to a submit are read with, and what its results are finished with."""
+
+    job: Job
+    finish: Finish
+    notes: tuple[Note, ...] = ()
+    count: int = 1  # upstream calls of the same task
+    sent: tuple[Size, ...] = ()  # pictures that went with it: some are priced
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A submit of an earlier process. Without `wait` nobody knows whether the provider has it."""
+
+    target: str
+    credential: str
+    saved: Saved
+    wait: Wait | None
+
+
+class Watch:
+    """Follows one upstream call. This one lets it pass."""
+
+    left: Left | None = None  # an earlier process has submitted it
+    whole = True  # the job has what is to be sent
+    mark: str | None = None  # our own name for the call
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody wants it any more."""
+        return False
+
+    def gate(self) -> AbstractAsyncContextManager[None]:
+        """A place among those that submit."""
+        return nullcontext()
+
+    async def submitting(self, job: Job) -> None:
+        """It is about to be sent. Raises where it must not be."""
+
+    def waiting(self, job: Job, wait: Wait) -> None:
+        """The provider has it, and says how far it has come."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until nobody wants it any more. Raises `LetGo`."""
+        await asyncio.sleep(seconds)
+
+
+UNWATCHED = Watch()
+
+
+class Trail:
+    """The upstream calls of one task."""
+
+    def __init__(self, ledger: Ledger, task: str, worker: str, *, durable: bool, gate: asyncio.Semaphore) -> None:
+        self.task = task
+        self.durable = durable  # nothing is sent before it is written that it will be
+        self.left: Mapping[int, Left] = {}
+        self.progress: int | None = None  # per cent
+        self.submitted = False  # a provider has something of it
+        self.claimed = False  # … or may have
+        self.cancelled = False
+        self.released = False
+        self.sent = 0  # submits
+        self.begun: Callable[[], None] = lambda: None  # writes the row of a task that has none yet
+        self._ledger = ledger
+        self._worker = worker
+        self._gate = gate
+        self._turn = asyncio.Event()  # something is to be done before the next poll
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        self.cancelled = True
+        self._turn.set()
+
+    def release(self) -> None:
+        """This process stops: another one goes on with it."""
+        self.released = True
+        self._turn.set()
+
+    def watch(self, plan: Plan, number: int, credential: str, *, whole: bool = True) -> Watch:
+        """What follows the call with that number; `whole`: its job has what is to be sent."""
+        return _Followed(self, plan, number, credential, whole=whole)
+
+    @asynccontextmanager
+    async def gate(self) -> AsyncIterator[None]:
+        """A place among those that submit at once; given up early where the provider takes its time."""
+        await self._gate.acquire()
+        held = True
+
+        def give_up() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._gate.release()
+
+        timer = asyncio.get_running_loop().call_later(GATE_SECONDS, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_up()
+
+    async def claim(self, row: SubmitRow) -> None:
+        """Write that it is about to be sent. Waits for a database that is away: nothing is paid yet."""
+        while True:
+            self.check()
+            with suppress(Fault):
+                verdict = await self._ledger.submit(Claimed(row, self._worker))
+                break
+            await asyncio.sleep(AWAY_SECONDS)
+        if verdict == "taken":
+            raise LetGo
+        if verdict == "cancelled":
+            self.cancel()
+        self.check()
+        self.claimed = True
+
+    def check(self) -> None:
+        """Raises where it is not to be gone on with."""
+        if self.cancelled:
+            raise cancelled()
+        if self.released:
+            raise LetGo
+
+    def save(self, row: SubmitRow) -> None:
+        """Write down how the provider can be asked for it."""
+        if not self.submitted:
+            self.submitted = True
+            self.begun()
+        self._ledger.save(row)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long; shorter, where there is something to do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._turn.wait()
+        if self.released and not self.cancelled:
+            raise LetGo
+
+
+class _Followed(Watch):
+    def __init__(self, trail: Trail, plan: Plan, number: int, credential: str, *, whole: bool) -> None:
+        self.left = trail.left.get(number)
+        self.whole = whole
+        again = f".{trail.sent}" if trail.sent else ""  # a provider knows each name once
+        self.mark = f"{trail.task}.{number}{again}"
+        self._trail = trail
+        self._plan = plan
+        self._number = number
+        self._credential = credential
+        self._sent = milliseconds()
+        self._last: Wait | None = self.left.wait if self.left else None
+        self._saved: dict[str, Any] | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._trail.cancelled
+
+    def gate(self) -> AbstractAsyncContextManager[None]:
+        return self._trail.gate() if self._trail.durable else nullcontext()
+
+    async def submitting(self, job: Job) -> None:
+        self._sent = milliseconds()
+        self._trail.sent += 1
+        if self._trail.durable:
+            await self._trail.claim(self._row(job, None))
+        else:
+            self._trail.check()
+
+    def waiting(self, job: Job, wait: Wait) -> None:
+        trail = self._trail
+        if wait.progress is not None:
+            trail.progress = wait.progress
+        if self._last is not None and self._last.call == wait.call:
+            return
+        self._last = wait
+        try:
+            row = self._row(job, msgspec.to_builtins(replace(wait, progress=None)))
+        except TypeError as error:  # a call with a picture in it cannot be written down
+            log.error("a provider's task cannot be gone on with elsewhere", exc_info=error, extra={"task": trail.task})
+        else:
+            trail.save(row)
+
+    async def pause(self, seconds: float) -> None:
+        await self._trail.pause(seconds)
+
+    def _row(self, job: Job, call: dict[str, Any] | None) -> SubmitRow:
+        if self._saved is None or call is None:
+            plan = self._plan
+            self._saved = written(
+                Saved(
+                    job=bare(job), finish=plan.finish, notes=plan.notes, count=len(plan.jobs),
+                    sent=self.left.saved.sent if self.left else pixels(job),
+                )
+            )  # fmt: skip
+        return SubmitRow(
+            task=self._trail.task, number=self._number, target=self._plan.target.id, credential=self._credential,
+            sent=self._sent, saved=self._saved, call=call,
+        )  # fmt: skip
+
+
+def pixels(job: Job) -> tuple[Size, ...]:
+    """The sizes of the pictures that are sent."""
+    return tuple((media.width, media.height) for media in job.images)
+
+
+def bare(job: Job) -> Job:
+    """The job without what was sent: enough to read the answers to its polls with."""
+    job = replace(job, prompt="", negative_prompt=None, images=(), mask=None, markup=None)
+    return replace(job, first=None, last=None, references=(), clip=None) if isinstance(job, VideoJob) else job
+
+
+def written(saved: Saved) -> dict[str, Any]:
+    """As its row has it."""
+    told: dict[str, Any] = msgspec.to_builtins(saved)
+    return told
+
+
+def read(row: SubmitRow) -> Left:
+    """What `Trail` wrote. Raises `Fault("upstream")` where this version cannot read it."""
+    try:
+        shape = VideoJob if row.saved["job"]["op"] == "video" else Job
+        saved = Saved(
+            job=msgspec.convert(row.saved["job"], shape),
+            finish=msgspec.convert(row.saved["finish"], Finish),
+            notes=msgspec.convert(row.saved.get("notes", ()), tuple[Note, ...]),
+            count=row.saved["count"],
+            sent=msgspec.convert(row.saved.get("sent", ()), tuple[Size, ...]),
+        )
+        wait = None if row.call is None else msgspec.convert(row.call, Wait)
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        text = "What was written down of this task cannot be read by this version."
+        raise Fault("upstream", text, code="interrupted") from error
+    return Left(target=row.target, credential=row.credential, saved=saved, wait=wait)
+
+
+def uncertain() -> Fault:
+    """How a task ends of which nobody knows whether the provider has it."""
+    text = (
+        "The server was stopped while it handed this task to the provider, and cannot tell whether it was taken. "
+        "It may be made, and charged; it is not sent again."
+    )
+    return Fault("upstream", text, code="submit_uncertain")
+
+
+def cancelled() -> Fault:
+    """How a task ends that was cancelled before anything was paid."""
+    return Fault("cancelled", "The task was cancelled.", code="task_cancelled")
