@@ -194,7 +194,7 @@ def bounds(free: Free) -> str:
 UNITS: Mapping[Unit, str] = {
     "image": "picture", "megapixel": "megapixel", "input_image": "picture sent", "input_megapixel": "megapixel sent",
     "token.text.in": "text in", "token.image.in": "pictures in", "token.text.out": "text out",
-    "token.image.out": "pictures out", "second": "second", "character": "character",
+    "token.image.out": "pictures out", "second": "second", "video": "video", "character": "character",
     "credit": "credit, once it tells how many",
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ MEGAPIXEL = 1024 * 1024
 """As those who bill by it count: each picture by itself, rounded up."""
 
 OUTPUT: frozenset[Unit] = frozenset(
-    {"image", "megapixel", "token.text.out", "token.image.out", "second", "character", "credit"}
+    {"image", "megapixel", "token.text.out", "token.image.out", "second", "video", "character", "credit"}
 )
 
 
@@ -93,6 +93,7 @@ def counted(usage: Usage) -> dict[Unit, float | None]:
         "token.image.in": usage.input_image,
         "token.text.out": usage.output_text,
         "token.image.out": usage.output_image,
+        "second": usage.seconds,
         "credit": usage.credits,
     }
 

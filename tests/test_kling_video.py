@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from msgspec.structs import replace
 
-from tests.fakes.base import running
+from tests.fakes.base import GOOD_KEY, running
 from tests.fakes.kling import ACCESS_KEY, SECRET_KEY
 from tests.fakes.kling_video import KlingVideo
 from tests.pictures import data, media
 from tests.test_video_wire import made
 from translators import kling_video, load_video
-from translators.base import Call, Fault, Secret
+from translators.base import Call, Fault, Reply, Secret, Wait
 from translators.video import VideoJob
 
 SIGNED = Secret("", extra={"access_key": ACCESS_KEY, "secret_key": SECRET_KEY})
@@ -75,6 +76,42 @@ async def test_what_was_made_can_be_extended(fake: KlingVideo) -> None:
     first = await made(fake, job("kling-v1-6"))
     await made(fake, job("kling-v1-6", task="extend", origin=first.outputs[0].extra["origin"]))
     assert fake.tasks == 2
+
+
+@pytest.mark.parametrize("model", ["kling-3.0", "kling-3.0-omni", "kling-v3", "kling-v3-omni", "kling-v1-6"])
+async def test_a_task_is_found_by_our_name_for_it(fake: KlingVideo, model: str) -> None:
+    """As where the answer to its submit was lost; a task of another name is none of ours."""
+    asked = job(model, mark="task_1-1")
+    submit = kling_video.start(asked)
+    assert isinstance(submit, Call)
+    await sent(fake, submit)
+    call = kling_video.look(asked)
+    assert call
+    assert isinstance(kling_video.found(asked, await sent(fake, call)), Wait)
+    other = replace(asked, mark="task_1-2")
+    call = kling_video.look(other)
+    assert call
+    assert kling_video.found(other, await sent(fake, call)) is None
+
+
+async def sent(fake: KlingVideo, call: Call) -> Reply:
+    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {GOOD_KEY}"}) as client:
+        answer = await client.request(call.method, fake.url + call.path, params=dict(call.query), json=call.json)
+    reply = Reply(call=call, status=answer.status_code, data=answer.content)
+    kling_video.check(reply)
+    return reply
+
+
+@pytest.mark.parametrize("model", ["kling-3.0", "kling-v3"])
+def test_a_name_of_the_clients_own_is_not_looked_for(model: str) -> None:
+    """It may be that of another task; it is sent in place of ours."""
+    asked = job(model, mark="task_1-1", options={"external_task_id": "mine"})
+    call = kling_video.start(asked)
+    assert isinstance(call, Call)
+    assert "mine" in str(call.json)
+    assert "task_1-1" not in str(call.json)
+    assert kling_video.look(asked) is None
+    assert kling_video.look(job(model)) is None
 
 
 def test_a_picture_that_has_an_address_is_sent_by_it() -> None:

@@ -17,17 +17,20 @@ from translators.base import (
     Done,
     Event,
     Fault,
+    Finder,
     Inline,
     Job,
     Media,
     Output,
     Partial,
     Reply,
+    Step,
     Usage,
+    Wait,
     blob,
     body,
 )
-from translators.video import VideoJob
+from translators.video import VideoJob, VideoTranslator
 
 HERE = Path(__file__).parent / "wire"
 
@@ -79,6 +82,40 @@ def event_reply(call: Call, recorded: Mapping[str, Any]) -> Reply:
     data = recorded["data"]
     text = data if isinstance(data, str) else json.dumps(data)
     return Reply(call=call, status=200, data=text.encode(), event=recorded.get("event", ""))
+
+
+def looked(by: VideoTranslator, job: VideoJob, turn: Mapping[str, Any], pictures: Mapping[int, str]) -> Step | None:
+    """How a task goes on whose submit had no answer; `None` where there is none."""
+    assert isinstance(by, Finder)
+    call = by.look(job)
+    assert call
+    assert shown_call(call, pictures) == turn["call"]
+    answer = reply(call, turn["reply"])
+    by.check(answer)
+    return by.found(job, answer)
+
+
+def waited(step: Wait, turn: Mapping[str, Any]) -> Call:
+    """The poll of a turn that says how long it waits for it, and what the provider told till then."""
+    told = {"wait": step.seconds, "queued": step.queued or None, "progress": step.progress}
+    assert {name: value for name, value in told.items() if value is not None} == {
+        name: turn[name] for name in told if name in turn
+    }
+    return msgspec.json.decode(msgspec.json.encode(step.call), type=Call)  # a restart loses nothing
+
+
+def stopped(by: VideoTranslator, job: VideoJob, poll: Call, said: Mapping[str, Any] | None) -> None:
+    """Stop the task of that poll as the case says: by a call and its reply, or not at all."""
+    call = by.cancel(job, poll)
+    assert (shown_call(call, {}) if call else None) == (said["call"] if said else None)
+    if call is None or said is None:
+        return
+    try:
+        by.check(reply(call, said["reply"]))
+    except Fault as fault:
+        assert shown_fault(fault) == said["fault"]
+    else:
+        assert "fault" not in said
 
 
 def shown_call(call: Call, pictures: Mapping[int, str]) -> dict[str, Any]:

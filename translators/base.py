@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 import pybase64
@@ -307,6 +307,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     input_image: int | None = None
     output_text: int | None = None
     output_image: int | None = None
+    seconds: float | None = None  # of video, as they are billed
     credits: float | None = None  # of the provider's own money, where that is not dollars
     cost_usd: float | None = None  # what the provider says it charged
 
@@ -366,7 +367,7 @@ class Stamp(msgspec.Struct, frozen=True):
 
 Unit: TypeAlias = Literal[
     "image", "megapixel", "input_image", "input_megapixel", "token.text.in", "token.image.in", "token.text.out",
-    "token.image.out", "second", "character", "credit",
+    "token.image.out", "second", "video", "character", "credit",
 ]  # fmt: skip
 Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -378,6 +379,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     A rule without a condition always fits. `pixels` bounds width x height of the delivered picture: more than the
     first number, at most the second (0: no bound). `free` units cost nothing.
+
+    Of a video, `resolution` is the one that was asked for, and rules for tokens stand instead of those for seconds and
+    whole videos where the provider tells how many it took.
     """
 
     unit: Unit
@@ -389,6 +393,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     size: str | None = None  # "1024x1024"
     resolution: str | None = None
     pixels: tuple[Whole, Whole] = (0, 0)
+    sound: bool | None = None  # of a video: with sound, or silent
+    clip: bool | None = None  # of a video: where another one is worked on, or not
+    seconds: Whole | None = None  # of a video: of just that length
     free: Whole = 0
 
 
@@ -464,7 +471,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 class Fault(Exception):
     """A provider said no. The kind decides status, retry, fallback and breaker; the text reaches the client."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - facts of one refusal, each by its name
         self,
         kind: FaultKind,
         message: str,
@@ -475,6 +482,7 @@ class Fault(Exception):
         cost_usd: float | None = None,
         usage: Usage | None = None,
         final: bool = False,
+        passing: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -486,7 +494,7 @@ class Fault(Exception):
         self.usage = usage  # what was counted although it failed, where that is all the provider says
         self.lost = 0  # pictures that were made and charged, and did not arrive
         self.final = final  # the provider's task itself has failed: polling it again changes nothing
-        self.passing = False  # set by the engine: the fault is of one poll and says nothing of the task
+        self.passing = passing  # the fault is of one poll and says nothing of the task; else the engine tells
         self.type: str | None = None  # of the envelope, where it is not the one that its kind has
         self.headers: Mapping[str, str] = {}  # of the answer, beside those that its kind has
 
@@ -510,6 +518,27 @@ class Translator(Protocol):
     def check(self, reply: Reply, /) -> None: ...
     def sign(self, call: Call, secret: Secret, stamp: Stamp, /) -> Call: ...  # `call.path` is absolute here
     def event(self, job: Job, reply: Reply, /) -> Iterator[Event]: ...
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """Two further words of a translator, for a submit whose answer was lost: the provider can be asked for the task by
+    the `Job.mark` that was sent with it. `isinstance(translator, Finder)` says who has them; the others need nothing.
+
+    `look` tells how to ask, `None` where this job bore no mark. Its reply goes through `check`, then to `found`, which
+    tells how the task goes on, `None` where there is none, so that the job may be submitted again. A task that has
+    failed is raised by `check`, as in a poll.
+    """
+
+    def look(self, job: Job, /) -> Call | None: ...
+    def found(self, job: Job, reply: Reply, /) -> Step | None: ...
+
+
+@runtime_checkable
+class Stopper(Protocol):
+    """A further word of a translator whose provider can stop a task: the call for the task of that poll, or `None`."""
+
+    def cancel(self, job: Any, waiting: Call, /) -> Call | None: ...
 
 
 Piece: TypeAlias = bytes | Inline

@@ -142,8 +142,10 @@ def step(job: VideoJob, reply: Reply) -> Step:
         first = bfl.step(job, reply)
         return Wait(first.call, POLL_SECONDS) if isinstance(first, Wait) else first
     task = reply.read(Task)
-    if (task.status or task.state) != "Ready":  # Reasoning, Generating, and what may come
-        return Wait(reply.call, POLL_SECONDS, bfl.percent(task.progress))
+    status = task.status or task.state
+    if status != "Ready":  # Reasoning, Generating, and what may come
+        queued = status == "Pending" and not task.progress
+        return Wait(reply.call, POLL_SECONDS, bfl.percent(task.progress), queued)
     if task.result is None or not task.result.sample:
         raise Fault("empty", "The provider finished the job without a video.", final=True)
     return Done(outputs=(output(job, task.result),), usage=Usage(cost_usd=bfl.cost(task, reply.call)))

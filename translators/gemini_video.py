@@ -175,12 +175,13 @@ def step(job: VideoJob, reply: Reply) -> Step:
         return fetched(reply)
     found = reply.read(Interaction)
     if found.status in {"queued", "in_progress"}:
+        queued = found.status == "queued"
         if call.method == "GET":
-            return Wait(call, LATER)
+            return Wait(call, LATER, queued=queued)
         if not found.id:
             raise Fault("upstream", "Google took the job without naming an interaction.", code="no_task")
         path = f"{call.path}/{quote(found.id, safe='')}"
-        return Wait(Call(method="GET", path=path, query={"stream": "false"}, repeatable=True), LATER)
+        return Wait(Call(method="GET", path=path, query={"stream": "false"}, repeatable=True), LATER, queued=queued)
     if found.status != "completed":
         raise failed(found)
     made = Made(found.id, found.usage or Counted())

@@ -46,7 +46,7 @@ from translators.base import no_events as event
 from translators.shapes import nothing, unread
 from translators.signing import jwt_hs256
 
-__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "found", "look", "sign", "start", "step"]
 
 BASES = {"global": "https://api-singapore.klingai.com", "cn": "https://api-beijing.klingai.com"}
 PROVIDER = Provider(
@@ -70,7 +70,8 @@ RATIOS = ("21:9", "16:9", "3:2", "4:3", "1:1", "3:4", "2:3", "9:16")
 MAKES: frozenset[Op] = frozenset({"generate", "edit", "variation"})
 EDITS: frozenset[Op] = frozenset({"edit"})
 WATERMARK = frozenset({"watermark"})
-NAMED = frozenset({"external_task_id"})
+NAME = "external_task_id"
+NAMED = frozenset({NAME})
 SIDES = ("up_expansion_ratio", "down_expansion_ratio", "left_expansion_ratio", "right_expansion_ratio")
 
 
@@ -191,8 +192,23 @@ def start(job: Job) -> Step:
     }
     if path == EXPAND:
         fields |= margins(job)
+    fields[NAME] = job.mark if path in MARKING else None
     body = {name: value for name, value in fields.items() if value is not None}
     return Call(path=path, json={**body, **job.options})
+
+
+MARKING = frozenset({GENERATIONS, OMNI, EXPAND})
+"""Where a task may bear a name of ours."""
+LOOKS = "look"
+"""The state of a call that asks whether there is such a task."""
+
+
+def look(job: Job) -> Call | None:
+    """Our name may stand in place of the task's. One of the client's own may be that of another task."""
+    path = endpoint(job)
+    if not job.mark or path not in MARKING or NAME in job.options:
+        return None
+    return Call(method="GET", path=f"{path}/{quote(job.mark, safe='')}", repeatable=True, state=LOOKS)
 
 
 def endpoint(job: Job) -> str:
@@ -312,9 +328,9 @@ def step(job: Job, reply: Reply) -> Step:
         if not task.task_id:
             raise Fault("upstream", "The provider took the job without naming a task.", code="unreadable", final=True)
         poll = Call(method="GET", path=f"{reply.call.path}/{quote(task.task_id, safe='')}", repeatable=True)
-        return Wait(poll, FIRST_POLL)
+        return Wait(poll, FIRST_POLL, queued=task.task_status == QUEUED)
     if task.task_status not in {"succeed", "succeeded"}:  # the older and the newer standard's word
-        return Wait(reply.call, PROVIDER.poll_seconds)
+        return Wait(reply.call, PROVIDER.poll_seconds, queued=task.task_status == QUEUED)
     result = task.task_result or Result()
     urls = [url_of(made, job) for made in result.series_images or result.images or ()]
     if not any(urls):
@@ -325,6 +341,16 @@ def step(job: Job, reply: Reply) -> Step:
         outputs=tuple(Output(url=url, extra=extra) for url in urls if url),
         faults=tuple(nothing() for url in urls if not url),
     )
+
+
+QUEUED = "submitted"
+
+
+def found(job: Job, reply: Reply) -> Step | None:
+    """What became of the task that was looked for. It goes on by the same call: our name stands for its own."""
+    task = reply.read(Answer).data
+    known = replace(reply.call, state="")
+    return step(job, replace(reply, call=known)) if task and task.task_id else None
 
 
 def url_of(made: Made, job: Job) -> str | None:
@@ -368,6 +394,8 @@ def check(reply: Reply) -> None:
         by_status(reply, unread(reply))
         return
     if answer.code or reply.status >= 400:
+        if unknown(reply, answer.code):
+            return
         raise fault(answer, reply)
     if answer.data and answer.data.task_status == "failed":
         reason = answer.data.task_status_msg or "no reason given"
@@ -375,6 +403,11 @@ def check(reply: Reply) -> None:
         if RISK.search(reason):
             raise Fault("policy", text, code="moderation_blocked", final=True)
         raise Fault("upstream", text, code="task_failed", final=True)
+
+
+def unknown(reply: Reply, code: int) -> bool:
+    """Whether it says that there is no task by our name, in one of two ways: a poll has nothing else to be wrong."""
+    return reply.call.state == LOOKS and code in {1201, 1203}
 
 
 def fault(answer: Answer, reply: Reply) -> Fault:

@@ -38,7 +38,7 @@ from translators.base import (
 from translators.shapes import unread
 from translators.video import VideoCaps, VideoJob
 
-__all__ = ["VIDEOS", "cancel", "check", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "check", "found", "look", "start", "step"]
 
 POLL = 5.0  # seconds; a video takes one to five minutes
 
@@ -50,7 +50,7 @@ CAMERAS = ("down_back", "forward_up", "right_turn_forward", "left_turn_forward")
 UNIT = 0.14  # US dollars of one unit of a resource package; the list gives units for a second
 MARKED = frozenset({"watermark"})
 OLD = MARKED | {"negative_prompt"}
-NAMED = frozenset({"external_task_id"})
+NAMED = kling.NAMED
 TOLD = (Price(unit="credit", amount=UNIT),)
 
 
@@ -207,7 +207,7 @@ def modern(job: VideoJob) -> Call:
         "aspect_ratio": ratio(job),
         "duration": None if edits else job.seconds,
     }
-    options = {"external_task_id": job.options.get("external_task_id"), "watermark_info": watermark(job)}
+    options = {kling.NAME: job.options.get(kling.NAME, job.mark), "watermark_info": watermark(job)}
     contents = list(entries(job))
     said: dict[str, Any] = {
         "contents": contents if operation != "text-to-video" else None,
@@ -321,6 +321,7 @@ def legacy(job: VideoJob) -> Call:
         "sound": None if job.audio is None or not plain else "on" if job.audio else "off",
         "camera_control": {"type": job.camera} if job.camera and plain else None,
         "watermark_info": watermark(job),
+        kling.NAME: job.mark,
     }
     return Call(path=f"/v1/videos/{operation}", json=given(said) | dict(job.options))
 
@@ -362,6 +363,16 @@ def media(job: VideoJob, operation: str) -> dict[str, Any]:
         keeps = "no" if job.audio is False else "yes"
         found["video_list"] = [{"video_url": clip(job), "refer_type": "base", "keep_original_sound": keeps}]
     return found
+
+
+def look(job: VideoJob) -> Call | None:
+    """Where a task of ours is asked for by our name; one of the client's own may be that of another task."""
+    if not job.mark or kling.NAME in job.options:
+        return None
+    if job.model.startswith(LEGACY):
+        path = f"/v1/videos/{endpoint(job)}/{quote(job.mark, safe='')}"
+        return Call(method="GET", path=path, repeatable=True, state=kling.LOOKS)
+    return Call(method="GET", path="/tasks", query={"external_task_ids": job.mark}, repeatable=True, state=kling.LOOKS)
 
 
 def cancel(job: VideoJob, waiting: Call) -> Call | None:
@@ -422,10 +433,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 def step(job: VideoJob, reply: Reply) -> Step:
     task = reply.read(Answer).task
+    queued = task.word == kling.QUEUED
     if reply.call.method == "POST":
-        return Wait(poll(reply.call.path, task.id or task.task_id), POLL)
+        return Wait(poll(reply.call.path, task.id or task.task_id), POLL, queued=queued)
     if task.word not in {"succeeded", "succeed"}:
-        return Wait(reply.call, POLL)
+        return Wait(reply.call, POLL, queued=queued)
     made = next(iter(task.outputs or (task.task_result and task.task_result.videos) or ()), Made())
     url = kling.url_of(made, job)
     if not url:
@@ -435,6 +447,13 @@ def step(job: VideoJob, reply: Reply) -> Step:
     if seconds := number(made.duration):
         extra["seconds"] = seconds
     return Done(outputs=(Output(url=url, extra=extra),), usage=usage(task))
+
+
+def found(job: VideoJob, reply: Reply) -> Step | None:
+    """What became of the task that was looked for."""
+    task = reply.read(Answer).task
+    name = task.id or task.task_id
+    return step(job, replace(reply, call=poll(reply.call.path.rpartition("/")[0], name))) if name else None
 
 
 def poll(path: str, task: str) -> Call:
@@ -481,11 +500,13 @@ def check(reply: Reply) -> None:
         return
     polled = reply.call.method == "GET"
     if answer.code or reply.status >= 400:
+        if kling.unknown(reply, answer.code):
+            return
         fault = kling.fault(kling.Answer(code=answer.code, message=answer.message), reply)
         if polled and answer.code == 1201:  # a legacy poll has nothing else that could be wrong
             raise Fault("missing", fault.message, code="task_not_found")
         raise fault
-    if polled and not answer.data:
+    if polled and not answer.data and reply.call.state != kling.LOOKS:
         raise Fault("missing", "The provider does not know this task.", code="task_not_found")
     if answer.task.word == "failed":
         reason = answer.task.message or answer.task.task_status_msg or "no reason given"

@@ -249,7 +249,7 @@ def of_task_1(reply: Reply) -> Step:
     if found:
         found.passing = True  # the poll was turned away: that says nothing of the task
         raise found
-    return Wait(reply.call, POLL)
+    return Wait(reply.call, POLL, queued=said.status in {"Preparing", "Queueing"})
 
 
 def of_task_2(reply: Reply) -> Step:
@@ -266,7 +266,7 @@ def of_task_2(reply: Reply) -> Step:
             raise Fault("cancelled", "The task was cancelled at the provider.", code="task_cancelled", final=True)
         case "expired":
             raise Fault("upstream", "The task was not done before it expired.", code="task_expired", final=True)
-    return Wait(reply.call, POLL)
+    return Wait(reply.call, POLL, queued=task.status == "queued")
 
 
 def made(url: str | None, extra: Mapping[str, Any]) -> Done:

@@ -31,10 +31,14 @@ class VideoCaps(msgspec.Struct, frozen=True, kw_only=True):
     seconds: tuple[int, ...] = ()  # every length that it makes, ascending
     usual_seconds: int = 0  # where none is asked for; 0: the model decides
     extra_seconds: tuple[int, ...] = ()  # that an extension adds
-    clip_seconds: tuple[float, float] = (0, 0)  # least and most of a clip to edit or extend
+    clip_inputs: Literal["bytes", "url", "none"] = "bytes"  # how a clip is sent; none: only an earlier result is taken
+    clip_types: tuple[str, ...] = ("video/mp4",)
+    clip_bytes: int = 100_000_000  # of one clip
+    clip_seconds: tuple[float, float] = (0, 0)  # its least and most
     sizes: tuple[Size, ...] = ()
     ratios: tuple[str, ...] = ()
     resolutions: tuple[str, ...] = ()  # ascending, in the model's spelling
+    usual_resolution: str = ""  # where none is asked for, if that is known
     pixels_of: Mapping[str, Size] = {}
     frames_shape: bool = False
     text: bool = True  # makes videos of text alone
@@ -50,7 +54,7 @@ class VideoCaps(msgspec.Struct, frozen=True, kw_only=True):
     sound: Sound = "none"
     params: frozenset[str] = frozenset()  # of `Job` and `VideoJob`: seed, negative_prompt, watermark, camera, user …
     options: frozenset[str] = frozenset()  # names in `provider_options`
-    prices: tuple[Price, ...] = ()  # by "second" as a rule; `resolution` and `quality` as conditions
+    prices: tuple[Price, ...] = ()  # by "second" as a rule; `resolution`, `sound` and `clip` as conditions
     ends: str | None = None  # the day of its shutdown
     note: str | None = None
 

@@ -305,7 +305,7 @@ def step(job: VideoJob, reply: Reply) -> Step:
             raise Fault("cancelled", "The task was cancelled at the provider.", code="task_cancelled", final=True)
         case "expired":
             raise Fault("upstream", "The task was not done before it expired.", code="task_expired", final=True)
-    return Wait(reply.call, POLL)
+    return Wait(reply.call, POLL, queued=task.status == "queued")
 
 
 def finished(task: Answer) -> Done:

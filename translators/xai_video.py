@@ -181,7 +181,8 @@ def step(job: VideoJob, reply: Reply) -> Step:
     if task.status == "done" or (task.status is None and task.video):
         cost = xai.charged(task.usage)
         return Done(outputs=(output(task, cost),), usage=Usage(cost_usd=cost))
-    return Wait(reply.call, POLL_SECONDS, percent(task.progress))
+    queued = task.status == "pending" and not task.progress  # one word for both, which the progress tells apart
+    return Wait(reply.call, POLL_SECONDS, percent(task.progress), queued)
 
 
 def percent(progress: float | None) -> int | None:

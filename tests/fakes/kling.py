@@ -81,7 +81,9 @@ class Subject(msgspec.Struct, forbid_unknown_fields=True):
     subject_image: str
 
 
-class Multi(Body, kw_only=True):
+class Multi(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    n: Annotated[int, Meta(ge=1, le=9)] = 1
+    callback_url: str | None = None
     prompt: Prompt
     model_name: Literal["kling-v2-1"]
     subject_image_list: Annotated[list[Subject], Meta(min_length=1, max_length=4)]
@@ -129,6 +131,7 @@ class Task:
     count: int
     series: bool = False
     marked: bool = False
+    mark: str | None = None  # the client's own name for it
     polls: int = 0
 
 
@@ -185,13 +188,15 @@ class Kling(Fake):
         series = getattr(body, "result_type", None) == "series"
         marked = getattr(body, "watermark_info", None)
         self.tasks[name] = Task(
-            prompt, measured(body, inputs), getattr(body, "n", 1), series, bool(marked and marked.enabled)
-        )
+            prompt, measured(body, inputs), getattr(body, "n", 1), series, bool(marked and marked.enabled),
+            getattr(body, "external_task_id", None),
+        )  # fmt: skip
         return {"task_id": name, "task_info": {}, "task_status": "submitted", "created_at": 1763600000000,
                 "updated_at": 1763600000000}  # fmt: skip
 
     async def poll(self, request: web.Request) -> dict[str, Any]:
-        name = request.match_info["task"]
+        asked = request.match_info["task"]
+        name = next((name for name, task in self.tasks.items() if task.mark == asked), asked)
         task = self.tasks.get(name)
         if task is None:
             raise Refused(404, 1203, "The requested task does not exist")

@@ -154,6 +154,7 @@ class OldExtend(Strict, kw_only=True):
     prompt: Words | None = None
     negative_prompt: Words | None = None
     cfg_scale: float | None = None
+    external_task_id: str | None = None
 
 
 OLD: dict[str, type[msgspec.Struct]] = {
@@ -169,6 +170,7 @@ OLD: dict[str, type[msgspec.Struct]] = {
 class Task:
     kind: str
     prompt: str
+    mark: str | None = None  # the client's own name for it
     polls: int = 0
 
 
@@ -214,7 +216,7 @@ class KlingVideo(VideoFake):
         if kind == "text-to-video":
             text = read(await request.read(), FromText)
             fitting(model, text.settings, [])
-            name = self.begin("new", text.prompt)
+            name = self.begin("new", text.prompt, text.options.external_task_id)
         else:
             body = read(await request.read(), FromContents)
             fitting(model, body.settings, body.contents)
@@ -222,17 +224,18 @@ class KlingVideo(VideoFake):
                 raise Refused(400, 1201, f"contents.type {unknown.pop()} is not supported")
             pictures = [entry.url or "" for entry in body.contents if entry.type.endswith(("_frame", "_image"))]
             self.received += [opened(text) for text in pictures if not text.startswith("https://")]
-            name = self.begin("new", next((entry.text or "" for entry in body.contents if entry.type == "prompt"), ""))
+            prompt = next((entry.text or "" for entry in body.contents if entry.type == "prompt"), "")
+            name = self.begin("new", prompt, body.options.external_task_id)
         return {"id": name, "status": "submitted", "message": "", "create_time": 1783065388949}
 
-    def begin(self, kind: str, prompt: str) -> str:
+    def begin(self, kind: str, prompt: str, mark: str | None) -> str:
         if "refuse me" in prompt:
             raise Refused(400, 1301, "Failure to pass the content safety system")
         if "rate limit me" in prompt:
             raise Refused(429, 1303, "parallel task over resource pack limit")
         self.tasks += 1
         name = str(901930004609634392 + self.tasks)
-        self.begun[name] = Task(kind, prompt)
+        self.begun[name] = Task(kind, prompt, mark)
         return name
 
     def turn(self, task: Task) -> str:
@@ -244,10 +247,15 @@ class KlingVideo(VideoFake):
         return "succeeded" if task.kind == "new" else "succeed"
 
     async def found(self, request: web.Request) -> list[dict[str, Any]]:
-        if set(request.query) != {"task_ids"}:
+        if set(request.query) not in ({"task_ids"}, {"external_task_ids"}):
             raise Refused(400, 1201, "task_ids or external_task_ids is required")
-        known = [name for name in request.query["task_ids"].split(",") if name in self.begun]
-        return [self.shown(name, self.begun[name]) for name in known]
+        ((by, asked),) = request.query.items()
+        known = asked.split(",")
+        return [
+            self.shown(name, task)
+            for name, task in self.begun.items()
+            if task.kind == "new" and (name if by == "task_ids" else task.mark) in known
+        ]
 
     def shown(self, name: str, task: Task) -> dict[str, Any]:
         status = self.turn(task)
@@ -264,11 +272,12 @@ class KlingVideo(VideoFake):
         kind = request.match_info["kind"]
         body = read(await request.read(), OLD[kind])
         self.received += [opened(text) for text in given(body) if not text.startswith("https://")]
-        name = self.begin(kind, getattr(body, "prompt", None) or "")
+        name = self.begin(kind, getattr(body, "prompt", None) or "", getattr(body, "external_task_id", None))
         return {"task_id": name, "task_status": "submitted", "task_info": {}, "created_at": 1774805076166}
 
     async def poll_old(self, request: web.Request) -> dict[str, Any]:
-        name = request.match_info["task"]
+        asked = request.match_info["task"]
+        name = next((name for name, task in self.begun.items() if task.mark == asked), asked)
         task = self.begun.get(name)
         if task is None or task.kind != request.match_info["kind"]:
             raise Refused(400, 1201, "Task not found")

@@ -466,13 +466,17 @@ def step(job: VideoJob, reply: Reply) -> Step:
         return uploads.post(left[0], state) if left else submit(job, state.stored)
     answer = reply.read(Answer)
     output = answer.output or Ended()
+    queued = output.task_status in QUEUED
     if call.method == "GET":
-        return finished(job, output, answer.usage) if output.task_status == "SUCCEEDED" else Wait(call, LATER)
+        done = output.task_status == "SUCCEEDED"
+        return finished(job, output, answer.usage) if done else Wait(call, LATER, queued=queued)
     if not output.task_id:
         raise Fault("upstream", "The provider took the job without naming a task.", code="no_task")
-    return Wait(Call(method="GET", path=f"/tasks/{quote(output.task_id, safe='')}", repeatable=True), LATER)
+    poll = Call(method="GET", path=f"/tasks/{quote(output.task_id, safe='')}", repeatable=True)
+    return Wait(poll, LATER, queued=queued)
 
 
+QUEUED = frozenset({"PENDING", "SUSPENDED"})
 PLAIN = re.compile(r"^http://(?=[^/]+\.aliyuncs\.com/)")
 
 

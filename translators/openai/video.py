@@ -147,6 +147,7 @@ STATES: Mapping[str, State] = {
     "cancelled": "stopped", "canceled": "stopped",
 }  # fmt: skip
 """OpenAI has four; copies have more."""
+QUEUED = frozenset({"queued", "pending", "submitted"})
 
 
 class Video(msgspec.Struct, frozen=True):
@@ -181,7 +182,8 @@ def step(job: VideoJob, reply: Reply) -> Step:
     path = reply.call.path if polled else f"/videos/{quote(video.id, safe='')}"
     if video.state == "done":
         return fetched(job, video, path)
-    return Wait(Call(method="GET", path=path, repeatable=True), pause(reply), percent(video.progress))
+    queued = video.status.lower() in QUEUED
+    return Wait(Call(method="GET", path=path, repeatable=True), pause(reply), percent(video.progress), queued)
 
 
 def pause(reply: Reply) -> float:
