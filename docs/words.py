@@ -22,6 +22,7 @@ from proxy.config import (
     Prices,
     Server,
     Tier,
+    Webhook,
 )
 from proxy.providers import Model, Provider, Timeouts
 from translators.base import FaultKind
@@ -36,6 +37,10 @@ SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], frozenset[str], More], ...
     ("server", "Where Pictor listens.", Server, frozenset(), {}),
     ("auth", "Who may call.", Auth, frozenset(), {}),
     ("auth.keys[]", "One client each.", Key, frozenset(), {}),
+    (
+        "auth.keys[].webhook", "Where the ends of its tasks are told: see [webhooks](webhooks.md).",
+        Webhook, frozenset(), {},
+    ),
     (
         "tiers.NAME",
         "What the keys of one tier may do. Each key has these limits for itself; null is \"no bound\". A key that was "
@@ -108,6 +113,10 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Auth", "default_tier"): "Of keys without one, and of everybody where nobody needs one. null: no limits.",
     ("Auth", "cache_seconds"): "How long a good key is not looked up again, so how long a revoked one may still work.",
     ("Auth", "open_anywhere"): "Has to be true beside `mode: open` where `server.host` is no loopback address.",
+    ("Key", "webhook"): "See below.",
+    ("Webhook", "url"): "Where a request names no `webhook_url` of its own. null: nowhere.",
+    ("Webhook", "secrets"): "The newest first; all of them sign. `whsec_` and base64, or text; at least 16 bytes. "
+    "Empty: one of Pictor's own making.",
     ("Key", "models"): "Patterns of the names that it may ask for: `demo/*`, `dall-e-?`.",
     ("Tier", "models"): "Patterns of the names that may be asked for: `demo/*`, `dall-e-?`.",
     ("Tier", "max_size"): "Such as `2048x2048`: no picture of more pixels.",
@@ -221,6 +230,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
         "overloaded",
         "The database cannot be reached. No call is begun that could not be written down.",
     ),
+    "delivery_not_found": ("missing", "`pictor webhooks` knows no such delivery."),
     "deadline_exceeded": ("timeout", "The job took longer than the provider's `timeouts.job`."),
     "download_failed": ("upstream", "The made picture could not be downloaded from the provider."),
     "draining": ("overloaded", "The server is stopping and takes no new work."),
@@ -251,6 +261,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "invalid_signature": ("permission", "A link to a made picture was changed."),
     "invalid_type": ("invalid", "A value of another type."),
     "invalid_value": ("invalid", "A value that cannot be. Also for `model`, where there is no such model."),
+    "key_fixed": ("invalid", "The key is not one that was made: its webhook secret cannot be rotated."),
     "key_not_found": ("missing", "`/v1/admin/keys` knows no such key."),
     "key_revoked": ("invalid", "The key is revoked and cannot be changed."),
     "link_expired": ("permission", "A link to a made picture has ended."),
@@ -320,7 +331,8 @@ LABELS: Mapping[str, str] = {
     "gateway's own credential; of `fetch_refused_total` `address`: it is not public",
     "call": "`submit`, `poll`, `fetch`",
     "result": "of a call: `2xx`, `3xx`, `4xx`, `429`, `5xx`, `timeout`, `reset`, `ambiguous`; "
-    "of a reload: `ok`, `failed`",
+    "of a reload: `ok`, `failed`; "
+    "of a webhook: `delivered`, `retried`, `given_up`, or `refused`: its address is not public",
     "alias": "an alias of the configuration, `none` where the client named a model, or `other`",
     "target": "`provider/model`, or `other`",
     "param": "a field of the request, or `other`",
@@ -331,7 +343,7 @@ LABELS: Mapping[str, str] = {
     "`cache_hits_total` `kept`: made before, `joined`: being made for another call",
     "backend": "`local`, `s3`, `gs`, `az`",
     "what": "`outputs`: made pictures and thumbnails; `uploads`; `evicted`: tasks whose pictures went for "
-    "`files.max_bytes`; `tasks`; `claims`: Idempotency-Keys",
+    "`files.max_bytes`; `tasks`; `claims`: Idempotency-Keys; `deliveries`: of webhooks",
     "metric": "the metric whose labels were too many",
     "version": "Pictor's version",
     "python": "Python's version",

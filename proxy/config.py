@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from proxy import plain, providers
+from proxy import plain, providers, webhook_secrets
 from proxy.plain import Bytes, Pixels, Seconds
 from proxy.providers import Provider
 from translators.base import FaultKind, Secret
@@ -46,6 +47,13 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0  # higher goes first where tasks wait for a place
 
 
+class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the ends of one key's tasks are told."""
+
+    url: str | None = None  # where a request names no address of its own
+    secrets: tuple[Secret, ...] = ()  # the newest first; all of them sign. Empty: one of our own making
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One client, fixed in the configuration. Others are made with `pictor keys create`."""
 
@@ -54,6 +62,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     admin: bool = False  # may read /metrics and use /v1/admin
     models: tuple[str, ...] = ("*",)  # patterns of the names that it may ask for: demo/*, dall-e-?
     tier: str | None = None  # None: `auth.default_tier`
+    webhook: Webhook = Webhook()
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -223,6 +232,7 @@ def read(
     known["models"] = aliases(written["models"], flaws)
     config = Config(**{name: value for name, value in known.items() if value is not None})
     check_addresses(config, flaws)
+    check_webhooks(config, flaws)
     check_tiers(config, flaws)
     check_state(config, flaws)
     return config, flaws
@@ -306,6 +316,22 @@ def check_addresses(config: Config, flaws: list[str]) -> None:
     for index, place in enumerate(config.fetch.allow):
         if not is_network(place) and urlsplit(f"//{place}").hostname != place.lower():
             flaws.append(f"fetch.allow[{index}]: expected a host, or a network such as 10.0.0.0/8")
+
+
+def check_webhooks(config: Config, flaws: list[str]) -> None:
+    """Addresses and secrets of keys. Nothing of either is shown."""
+    for index, key in enumerate(config.auth.keys):
+        path, url = f"auth.keys[{index}].webhook", key.webhook.url
+        if url is not None and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
+            flaws.append(f"{path}.url: expected an address that begins with http:// or https://, without user name")
+        for number, secret in enumerate(key.webhook.secrets):
+            try:
+                length = len(webhook_secrets.raw(secret.key))
+            except ValueError as error:
+                flaws.append(f"{path}.secrets[{number}]: {error}")
+            else:
+                if length < webhook_secrets.LEAST:
+                    flaws.append(f"{path}.secrets[{number}]: expected at least {webhook_secrets.LEAST} bytes")
 
 
 def check_tiers(config: Config, flaws: list[str]) -> None:

@@ -49,6 +49,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     tier: Tier = Tier()
     tier_name: str | None = None
     metadata: Mapping[str, str] = {}
+    webhook: str | None = None  # where its tasks' ends are told, where a request names no address
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +76,14 @@ class Keys:
         self._origins = None if auth.open_anywhere else {urlsplit(config.server.public_url or "").hostname} - {None}
         self._fixed = {
             digest(secret, key.key.key): limited(
-                Caller(id=f"config:{key.name}", name=key.name, admin=key.admin, models=key.models, tier_name=key.tier),
+                Caller(
+                    id=f"config:{key.name}",
+                    name=key.name,
+                    admin=key.admin,
+                    models=key.models,
+                    tier_name=key.tier,
+                    webhook=key.webhook.url,
+                ),
                 config,
             )
             for key in auth.keys
@@ -218,8 +226,9 @@ class Keys:
     def _verdict(self, row: Key) -> Verdict:
         models = ("*",) if row.models is None else row.models
         caller = Caller(
-            id=row.id, name=row.name, admin=row.admin, models=models, tier_name=row.tier, metadata=row.metadata
-        )
+            id=row.id, name=row.name, admin=row.admin, models=models, tier_name=row.tier, metadata=row.metadata,
+            webhook=row.webhook_url,
+        )  # fmt: skip
         try:
             return limited(caller, self._config, row.overrides)
         except Fault as fault:

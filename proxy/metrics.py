@@ -80,6 +80,7 @@ TABLE: tuple[Row, ...] = (
     Row("ledger_waiting", "gauge", (), "Rows that are not written yet."),
     Row("database_up", "gauge", (), "1 while the database answers.", mode="livemostrecent"),
     Row("limits_degraded", "gauge", (), "Processes that limit by their share, as what they share is away."),
+    Row("webhooks_total", "counter", ("result",), "Tries to tell clients of the ends of their tasks."),
     Row("store_failures_total", "counter", ("backend",), "Made pictures that could not be kept."),
     Row("stored_bytes_total", "counter", ("backend",), "Bytes of made pictures stored."),
     Row("stored_files_total", "counter", ("backend",), "Made pictures stored."),

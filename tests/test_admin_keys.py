@@ -92,6 +92,7 @@ def test_a_key_from_its_making_to_its_end(admin: Admin) -> None:
         "tier": "pro", "admin": False, "models": ["demo/*"], "metadata": {"team": "a"},
         "overrides": {"images_per_minute": 7, "max_size": [64, 32]}, "created_at": made["created_at"],
         "expires_at": made["expires_at"], "revoked_at": None, "previous_until": None,
+        "webhook_url": None,
     }  # fmt: skip
     assert made["id"].startswith("key_")
     assert admin.ask("GET", f"/{made['id']}") == admin.ask("GET", "/app") == made

@@ -49,6 +49,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     expires: int | None
     revoked: int | None
+    webhook_url: str | None = None
+    webhook_version: int = 1
+    webhook_rotated: int | None = None
 
     def good_until(self, digest: bytes) -> int | None:
         """Until when its text with that digest opens anything; `None`: for ever. Zero where it does no more."""
@@ -70,6 +73,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     overrides: dict[str, Any] | UnsetType = UNSET
     metadata: Annotated[dict[Label, Text], Meta(max_length=16)] | UnsetType = UNSET
     expires_at: Annotated[int, Meta(ge=0, le=LATEST)] | UnsetType | None = UNSET  # seconds since 1970; null: never
+    webhook_url: str | UnsetType | None = UNSET  # null: nowhere
 
 
 def change(given: Any, config: Config) -> dict[str, Any]:
@@ -128,8 +132,16 @@ def _expires(at: int | None, _: Config) -> int | None:
     return at and at * 1000
 
 
+def _webhook(url: str | None, config: Config) -> str | None:
+    from proxy.http import Allowed  # which a command seldom needs, and takes long to import
+    from proxy.webhooks import check_url
+
+    return check_url(url, "webhook_url", Allowed(config.fetch.allow)) if url else None
+
+
 _RULES: Mapping[str, Callable[[Any, Config], Any]] = {
     "name": _name, "email": _email, "tier": _tier, "overrides": _overrides, "expires_at": _expires,
+    "webhook_url": _webhook,
 }  # fmt: skip
 
 
@@ -228,6 +240,11 @@ class KeyStore:
 
         return await self._database.write(work)
 
+    async def rotate_webhook(self, which: str) -> Key:
+        """Give its webhooks another secret; the one before signs too for a day. Raises as `set` does."""
+        new = {"webhook_version": table.c.webhook_version + 1, "webhook_rotated": milliseconds()}
+        return await self._database.write(lambda connection: _changed(connection, which, new))
+
     async def find(self, digest: bytes) -> Key | None:
         """The key that has this digest, or had it before its last rotation. Whether it is still good says the key."""
         query = sa.select(table).where(sa.or_(table.c.digest == digest, table.c.previous_digest == digest))
@@ -246,7 +263,7 @@ class KeyStore:
 _NO_PREVIOUS: Mapping[str, None] = {"previous_digest": None, "previous_until": None}
 _NEW: Mapping[str, Any] = {
     **_NO_PREVIOUS, "email": None, "tier": None, "admin": False, "models": None, "overrides": {}, "metadata": {},
-    "expires": None, "revoked": None,
+    "expires": None, "revoked": None, "webhook_url": None, "webhook_version": 1, "webhook_rotated": None,
 }  # fmt: skip
 
 
@@ -299,5 +316,5 @@ def told(key: Key) -> dict[str, Any]:
         "object": "key", "id": key.id, "name": key.name, "prefix": key.prefix, "email": key.email, "tier": key.tier,
         "admin": key.admin, "models": key.models, "overrides": key.overrides, "metadata": key.metadata,
         **{name: at and at // 1000 for name, at in times.items()},
-        "previous_until": key.previous_until and key.previous_until // 1000,
+        "previous_until": key.previous_until and key.previous_until // 1000, "webhook_url": key.webhook_url,
     }  # fmt: skip

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Row
 
 from proxy.config import Config
 from proxy.logs import log
-from proxy.state import tables
+from proxy.state import deliveries, tables
 from proxy.state.database import Database, insert, milliseconds
 from proxy.state.files import Files
 from proxy.state.uploads import Uploads
@@ -37,6 +37,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     evicted: int = 0  # tasks whose made files went to keep `files.max_bytes`
     tasks: int = 0  # rows of the history
     claims: int = 0  # Idempotency-Keys that may be used again
+    deliveries: int = 0  # of what clients were told
 
 
 async def turn(database: Database, seconds: float = SECONDS) -> bool:
@@ -63,6 +64,7 @@ async def sweep(database: Database, files: Files, uploads: Uploads, config: Conf
         "evicted": partial(swept.evicted, config.files.max_bytes),
         "tasks": partial(swept.tasks, config.history.retention),
         "claims": swept.claims,
+        "deliveries": partial(swept.deliveries, config.history.retention),
     }
     counts: dict[str, int] = {}
     for name, step in steps.items():
@@ -128,6 +130,16 @@ class _Sweep:
         """Idempotency-Keys that are a day old."""
         old = sa.select(_TASK.c.id).where(_TASK.c.claim.is_not(None), _TASK.c.id < _older(CLAIMED))
         return await self._each(old, partial(self._set, claim=None))
+
+    async def deliveries(self, retention: float | None) -> int:
+        """What clients were told, or could not be told, so many seconds ago."""
+        if retention is None:
+            return 0
+
+        async def forget(rows: Sequence[Row[Any]]) -> None:
+            await self.database.write(partial(deliveries.forget, [row.id for row in rows]))
+
+        return await self._each(deliveries.over(milliseconds() - int(retention * 1000)), forget)
 
     async def _each(self, found: sa.Select[Any], change: Callable[[Sequence[Row[Any]]], Awaitable[None]]) -> int:
         """`change` what is found, a few at a time, until nothing is; how many rows that were."""
