@@ -167,7 +167,7 @@ class Engine:
         whole, run.job = run.job, left.saved.job
         if left.wait is not None:
             return replace(left.wait, seconds=left.wait.seconds * random.random())  # noqa: S311  # not all at once
-        if not isinstance(run.by, Finder) or run.job.mark is None:
+        if not isinstance(run.by, Finder) or run.by.look(run.job) is None:  # it cannot be asked: that says nothing
             raise uncertain()
         if (found := await run.looked(emit)) is None:
             if not watch.whole:
@@ -391,7 +391,7 @@ class Run:
             try:
                 self.by.check(reply)
             except Fault as fault:
-                fault.passing = name == "poll" and passing(fault, reply)
+                fault.passing = name == "poll" and (fault.passing or passing(fault, reply))
                 if fault.kind == "auth":
                     self._turned_away(fault)
                 elif fault.kind == "missing" and name == "submit":

@@ -110,6 +110,8 @@ def test_a_task_that_bears_no_name_of_ours_cannot_be_looked_for() -> None:
     assert isinstance(kling, Finder)
     assert kling.look(replace(MARKED, mark=None)) is None
     assert kling.look(replace(MARKED, options={"external_task_id": "mine"})) is None
+    assert kling.look(replace(MARKED, op="edit", model="kling-v2-1")) is None, "its pictures would tell where it went"
+    assert kling.look(replace(MARKED, op="edit"))
     combined = replace(MARKED, op="edit", model="kling-v2-1", images=PHOTO * 2)
     assert kling.look(combined) is None
     call = kling.start(combined)

@@ -114,6 +114,15 @@ def test_a_name_of_the_clients_own_is_not_looked_for(model: str) -> None:
     assert kling_video.look(job(model)) is None
 
 
+def test_a_job_without_its_pictures_is_looked_for_only_where_it_surely_went() -> None:
+    def left(model: str) -> VideoJob:
+        return job(model, mark="task_1-1", prompt="")
+
+    assert kling_video.look(left("kling-v2-6")) is None
+    for model in ("kling-3.0", "kling-v3-omni"):
+        assert kling_video.look(left(model))
+
+
 def test_a_picture_that_has_an_address_is_sent_by_it() -> None:
     frame = replace(media("photo.png"), url="https://pictures.example/a.png")
     call = kling_video.start(job("kling-3.0", first=frame))

@@ -204,9 +204,12 @@ LOOKS = "look"
 
 
 def look(job: Job) -> Call | None:
-    """Our name may stand in place of the task's. One of the client's own may be that of another task."""
+    """Our name may stand in place of the task's. One of the client's own may be that of another task. A job that is
+    known without its pictures may not tell where it went.
+    """
     path = endpoint(job)
-    if not job.mark or path not in MARKING or NAME in job.options:
+    untold = job.op == "edit" and not job.images and path == GENERATIONS and MODELS[job.model].max_images > 1
+    if not job.mark or path not in MARKING or NAME in job.options or untold:
         return None
     return Call(method="GET", path=f"{path}/{quote(job.mark, safe='')}", repeatable=True, state=LOOKS)
 

@@ -366,10 +366,14 @@ def media(job: VideoJob, operation: str) -> dict[str, Any]:
 
 
 def look(job: VideoJob) -> Call | None:
-    """Where a task of ours is asked for by our name; one of the client's own may be that of another task."""
+    """Where a task of ours is asked for by our name; one of the client's own may be that of another task. A job that is
+    known without its words and pictures may not tell where it went.
+    """
     if not job.mark or kling.NAME in job.options:
         return None
     if job.model.startswith(LEGACY):
+        if endpoint(job) == "text2video" and not job.prompt:
+            return None
         path = f"/v1/videos/{endpoint(job)}/{quote(job.mark, safe='')}"
         return Call(method="GET", path=path, repeatable=True, state=kling.LOOKS)
     return Call(method="GET", path="/tasks", query={"external_task_ids": job.mark}, repeatable=True, state=kling.LOOKS)
