@@ -68,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
 
     keys = commands.add_parser("keys", help="make, list, change and revoke keys")
     keys_parser(keys.add_subparsers(required=True, metavar="ACTION"), shared)
+
+    webhooks = commands.add_parser("webhooks", help="list what clients were told, and tell it again")
+    webhooks_parser(webhooks.add_subparsers(required=True, metavar="ACTION"), shared)
     return top
 
 
@@ -77,17 +80,35 @@ def keys_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
     which.add_argument("key", metavar="KEY", help="its name or id")
     grace = argparse.ArgumentParser(add_help=False)
     grace.add_argument("--grace", type=seconds, default=0.0, metavar="TIME", help="how long the old one is still good")
+    turn = argparse.ArgumentParser(add_help=False)
+    turn.add_argument("--rotate", action="store_true", help="make another first; the old one signs too for a day")
     for action, parents, text in (
         ("create", [settings_parser(named=True)], "make a key and print it, this once"),
         ("list", [], "list all keys, the newest first"),
         ("show", [which], "show a key"),
         ("set", [which, settings_parser(named=False)], "change a key; an empty value takes one away"),
         ("rotate", [which, grace], "give a key another text and print it, this once"),
+        ("webhook", [which, turn], "print the secrets that sign what is told of a key's tasks, the newest first"),
         ("revoke", [which], "let a key open nothing any more"),
     ):
         one = actions.add_parser(action, parents=[shared, *parents], help=text, description=f"{text.capitalize()}.")
         one.add_argument("--json", action="store_true", help="as /v1/admin/keys gives it")
         one.set_defaults(run=run_records, command="keys", action=action)
+
+
+def webhooks_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
+    """What may be said behind `pictor webhooks`."""
+    text = "list what clients were told of their tasks' ends, the newest first"
+    one = actions.add_parser("list", parents=[shared], help=text, description=f"{text.capitalize()}.")
+    one.add_argument("--task", metavar="ID", help="of this task alone")
+    one.add_argument("--failed", action="store_true", help="what was given up alone")
+    one.add_argument("--limit", type=int, default=100, metavar="N", help="how many at most; default: 100")
+    one.add_argument("--json", action="store_true", help="every member, as JSON")
+    one.set_defaults(run=run_records, command="webhooks", action="list")
+    text = "tell it again, at once and with all tries"
+    two = actions.add_parser("deliver", parents=[shared], help=text, description=f"{text.capitalize()}.")
+    two.add_argument("id", metavar="ID", help="as `pictor webhooks list` shows it: evt_…")
+    two.set_defaults(run=run_records, command="webhooks", action="deliver")
 
 
 def settings_parser(*, named: bool) -> argparse.ArgumentParser:
@@ -102,6 +123,7 @@ def settings_parser(*, named: bool) -> argparse.ArgumentParser:
         "--limit", type=pair, action="append", metavar="NAME=VALUE",
         help="a limit of its own instead of its tier's: images_per_minute=30; none: no bound",
     )  # fmt: skip
+    made.add_argument("--webhook", metavar="URL", help="where the ends of its tasks are told")
     made.add_argument("--metadata", type=pair, action="append", metavar="NAME=VALUE", help="a note of your own")
     made.add_argument("--admin", action=argparse.BooleanOptionalAction, help="may read /metrics and use /v1/admin")
     return made
@@ -144,7 +166,7 @@ def moment(text: str) -> int:
 
 
 def run_records(options: argparse.Namespace) -> int:
-    """`pictor keys` and `pictor migrate`."""
+    """`pictor keys`, `pictor webhooks` and `pictor migrate`."""
     from proxy import commands
 
     return commands.run(options)
@@ -241,7 +263,8 @@ def row(model: Mapping[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     if not model["enabled"]:
         return model["id"], "-", "-", "-", ""
-    does = ", ".join(model["capabilities"]["ops"])
+    can = model["capabilities"]
+    does = f"video: {', '.join(can['tasks'])}" if model["type"] == "video" else ", ".join(can["ops"])
     return model["id"], does, sizes(model), price(model["price"]), model["shutdown_date"] or ""
 
 
@@ -255,7 +278,7 @@ def sizes(model: Mapping[str, Any]) -> str:
     return named or (plural(len(model["ratios"]), "ratio") if model["ratios"] else "the model's own")
 
 
-SPOKEN = ("image", "megapixel", "token.image.out", "second", "character")
+SPOKEN = ("image", "megapixel", "token.image.out", "second", "video", "character")
 
 
 def price(rules: Sequence[Mapping[str, Any]]) -> str:

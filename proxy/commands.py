@@ -1,4 +1,4 @@
-"""The commands that work on the records: `pictor keys` and `pictor migrate`. Also while servers run."""
+"""The commands that work on the records: `pictor keys`, `webhooks` and `migrate`. Also while servers run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+from proxy import webhook_commands
 from proxy.config import Config, read
 from proxy.plain import Filled
 from proxy.state.database import Database, default_url
@@ -37,7 +38,13 @@ def run(options: argparse.Namespace) -> int:
             migrate(database)
             if options.command == "keys":
                 key = config.secret.key.encode() if config.secret else secret(data)
-                asyncio.run(KEYS[options.action](KeyStore(database, key), config, options))
+                store = KeyStore(database, key)
+                if options.action == "webhook":
+                    asyncio.run(webhook_commands.secrets(store, config, options, key))
+                else:
+                    asyncio.run(KEYS[options.action](store, config, options))
+            elif options.command == "webhooks":
+                asyncio.run(webhook_commands.WEBHOOKS[options.action](database, options))
         finally:
             database.close()
     except (Fault, NewerDatabase, OSError) as error:
@@ -110,6 +117,8 @@ def said(options: argparse.Namespace) -> dict[str, Any]:
     given |= {name: value or None for name in ("email", "tier") if (value := getattr(options, name)) is not None}
     if options.models is not None:
         given["models"] = listed(options.models) or None
+    if options.webhook is not None:
+        given["webhook_url"] = options.webhook or None
     if options.expires is not None:
         given["expires_at"] = options.expires or None
     return given

@@ -66,6 +66,7 @@ class AccountObject(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["account"] = "account"
     key: KeyName
     tier: str | None
+    webhook_url: str | None  # where its tasks' ends are told; `GET /v1/account/webhook` gives what they are signed with
     limits: Limits
     budgets: dict[Literal["day", "month"], BudgetObject] | None
     usage: dict[Literal["today", "month"], Used] | None
@@ -86,6 +87,7 @@ def described(caller: Caller, found: Account | None, at: int) -> AccountObject:
     return AccountObject(
         key=KeyName(caller.id, caller.name, caller.models),
         tier=caller.tier_name,
+        webhook_url=caller.webhook,
         limits=limits(tier),
         budgets=budgets,
         usage=usage,
