@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -50,6 +51,7 @@ VIDEO_MAKERS: tuple[str, ...] = (
     "minimax",
     "volcengine",
     "xai",
+    "demo",
 )
 """Those that make videos too."""
 
@@ -60,6 +62,7 @@ def load(name: str) -> Translator:
     return module
 
 
+@cache
 def load_video(name: str) -> VideoTranslator:
     """The translator of that provider's videos: its own words where it has any, else those for its pictures."""
     first = import_module(f"translators.{name}")
