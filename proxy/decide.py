@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from proxy import invalid, sizes
 from proxy.ask import Ask, Inputs
 from proxy.catalog import Target
+from proxy.providers import AnyCaps
+from proxy.video.ask import VideoAsk
 from translators.base import Caps, Fault
 
 
@@ -251,7 +253,7 @@ def decide_frames(ask: Ask, caps: Caps) -> Decision:
         raise invalid.invalid_value("stream", f"Streaming is not supported for output_format '{ask.output_format}'.")
     if ask.output_format == "svg" and ask.n > 1:
         raise invalid.invalid_value("n", f"With output_format 'svg', 'n' must be 1, but got {ask.n}.")
-    return _pass(said, caps)
+    return passed(said, caps)
 
 
 def decide_stream(ask: Ask, caps: Caps) -> Decision:
@@ -264,7 +266,7 @@ def decide_stream(ask: Ask, caps: Caps) -> Decision:
     return Decision({"stream": caps.streams, "partials": min(partials, can)}, notes=notes)
 
 
-def decide_user(ask: Ask, caps: Caps) -> Decision:
+def decide_user(ask: Ask | VideoAsk, caps: AnyCaps) -> Decision:
     """The identifier that wins goes under the name that the model knows."""
     if not ask.user and not ask.safety_identifier:
         return NOTHING
@@ -297,7 +299,7 @@ def decide_style(ask: Ask, caps: Caps) -> Decision:
         return NOTHING
     if "style" not in caps.params and ask.style not in {"vivid", "natural"}:
         raise invalid.unsupported_value("style", ask.style, ("vivid", "natural"))
-    return _pass({"style": ask.style}, caps)
+    return passed({"style": ask.style}, caps)
 
 
 def decide_loras(ask: Ask, caps: Caps) -> Decision:
@@ -318,9 +320,9 @@ def decide_rest(ask: Ask, caps: Caps) -> Decision:
         del said["moderation"]  # the provider's own moderation is what "auto" means
     if "input_fidelity" in said and ask.op == "generate":
         del said["input_fidelity"]
-        rest = _pass(said, caps)
+        rest = passed(said, caps)
         return replace(rest, notes=(*rest.notes, left_out("input_fidelity", "left out without an image")))
-    return _pass(said, caps)
+    return passed(said, caps)
 
 
 REST = (
@@ -329,7 +331,7 @@ REST = (
 IN_JOB = {"input_fidelity": "fidelity"}  # where a `Job` has another name for it
 
 
-def _pass(said: Mapping[str, Any], caps: Caps) -> Decision:
+def passed(said: Mapping[str, Any], caps: AnyCaps) -> Decision:
     """Send those of `said` that the model takes, and name the others."""
     job: dict[str, Any] = {}
     notes: list[Note] = []
@@ -398,7 +400,7 @@ def check_mask(ask: Ask, inputs: Inputs, caps: Caps) -> None:
         raise invalid.invalid_value("markup", "A markup is not supported for this model.")
 
 
-def decide_options(ask: Ask, target: Target, providers: Collection[str]) -> Decision:
+def decide_options(ask: Ask | VideoAsk, target: Target[AnyCaps], providers: Collection[str]) -> Decision:
     """The options for this target; an unknown one is refused, for nobody else could name it."""
     accepted, name = target.caps.options, target.upstream.name
     keyed = ask.provider_options.get(name, {})

@@ -5,8 +5,8 @@ What becomes of each field stands in `decide`; here the decisions are gathered, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Generic, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -22,10 +22,11 @@ from proxy.decide import (
     decide_options,
     decide_pictures,
 )
+from proxy.providers import AnyCaps, C_co
 from translators import NAMES
 from translators.base import Caps, Fault, Job
 
-__all__ = ["Finish", "Note", "Plan", "plan", "plans"]
+__all__ = ["Finish", "Note", "Plan", "able", "named", "plan", "plans"]
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +37,10 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     respond: Literal["b64_json", "url"] = "b64_json"
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, Generic[C_co], frozen=True, kw_only=True):
     """The work for one target: `jobs` together make the `n` that was asked for."""
 
-    target: Target
+    target: Target[C_co]
     jobs: tuple[Job, ...]
     finish: Finish
     notes: tuple[Note, ...] = ()
@@ -52,17 +53,27 @@ SEED_ENDS = (2**31, 2**32, 2**63)
 
 def plans(ask: Ask, inputs: Inputs, targets: Sequence[Target], strict: bool = False) -> tuple[Plan, ...]:
     """A plan for each target that can do it, in their order. Raises the first target's fault where none can."""
-    able: list[Plan] = []
+    providers = named(targets)
+    return able(targets, lambda target: plan(ask, inputs, target, strict=strict, providers=providers))
+
+
+def able(targets: Iterable[Target[C_co]], planned: Callable[[Target[C_co]], Plan[C_co]]) -> tuple[Plan[C_co], ...]:
+    """What is planned for each target that can do it, in their order. Raises the first one's fault where none can."""
+    made: list[Plan[C_co]] = []
     first: Fault | None = None
-    providers = PROVIDERS.union(target.upstream.name for target in targets)
     for target in targets:
         try:
-            able.append(plan(ask, inputs, target, strict=strict, providers=providers))
+            made.append(planned(target))
         except Fault as fault:
             first = first or fault
-    if first and not able:
+    if first and not made:
         raise first
-    return tuple(able)
+    return tuple(made)
+
+
+def named(targets: Iterable[Target[AnyCaps]]) -> frozenset[str]:
+    """The providers by which `provider_options` may be keyed: all that there are, and those of the configuration."""
+    return PROVIDERS.union(target.upstream.name for target in targets)
 
 
 def plan(

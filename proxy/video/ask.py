@@ -34,7 +34,7 @@ from proxy.ask import (
 )
 from proxy.forms import Form, nest
 from proxy.video.lengths import lines
-from translators.base import Blob, Fault
+from translators.base import Blob, Fault, Media
 from translators.video import Task
 
 MOST_REFERENCES = 32
@@ -86,6 +86,18 @@ class VideoAsk(msgspec.Struct, frozen=True, kw_only=True):
 def without_sources(ask: VideoAsk) -> VideoAsk:
     """It, without its pictures and clips: what is kept once they are fetched."""
     return replace(ask, first=None, last=None, references=(), clip=None)
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a `VideoAsk` names, fetched, typed by its first bytes. Pictures are upright only after `prepare`."""
+
+    first: Media | None = None
+    last: Media | None = None
+    references: tuple[Media, ...] = ()
+    clip: Media | None = None  # also of one of our videos, where its file is kept
+    origin: Mapping[str, str] = {}  # of one of our videos: what its maker knows it by, `Output.extra["origin"]`
+    maker: str = ""  # the configured provider that made it: nobody else can use `origin`
+    origin_seconds: float | None = None  # how long the clip or video is, where that is known
 
 
 Picture: TypeAlias = Reference | Url

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from proxy.prices import OUTPUT, area_of, by_size, charged, counted, fits
+from proxy.prices import OUTPUT, by_size, charged, counted, fits
+from proxy.video.lengths import lines
 from translators.base import Fault, Price, Size, Unit, Usage
 from translators.video import VideoCaps, VideoJob
 
@@ -116,19 +117,8 @@ def nearest(rules: Sequence[Price], size: Size | None) -> str | None:
     """The resolution among those of the rules whose frames have about as many pixels."""
     if not size or not math.prod(size):
         return None
-    areas = {name: area for name in named(rules) if name and (area := video_area(name))}
+    areas = {name: edge * edge * 16 / 9 for name in named(rules) if name and (edge := lines(name))}
     return min(areas, key=lambda name: abs(math.log(areas[name] / math.prod(size))), default=None)
-
-
-HEIGHTS: Mapping[str, int] = {"hd": 720, "fhd": 1080, "qhd": 1440, "2k": 1440, "uhd": 2160, "4k": 2160}
-
-
-def video_area(resolution: str) -> int | None:
-    """The pixels of a frame of 16:9 at a resolution such as 720p, 1080P, 4k or fhd."""
-    plain = resolution.casefold()
-    found = area_of(plain.removesuffix("p"), {})
-    height = HEIGHTS.get(plain) or (math.isqrt(found[0]) if found else None)
-    return height and round(height * height * 16 / 9)
 
 
 def matching(
