@@ -21,6 +21,7 @@ from proxy import plain
 from proxy.api.schema import TEXTS
 from proxy.ask import Variation
 from translators.base import Caps, Fault, FaultKind, Secret
+from translators.video import VideoCaps
 
 # ---- the configuration
 
@@ -35,6 +36,11 @@ def settings() -> str:
 def capabilities() -> str:
     """What may be said of a model beside the settings of the gateway's own."""
     return fields(Caps, frozenset(), {})
+
+
+def video_capabilities() -> str:
+    """The same of a model that makes videos."""
+    return fields(VideoCaps, frozenset(), {})
 
 
 def fields(struct: type[msgspec.Struct], without: frozenset[str], more: Mapping[str, tuple[str, str, str]]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import translators
 from docs import declared, served, shown
+from proxy import providers
 
 ROOT = Path(__file__).parent.parent
 MARKED = re.compile(
@@ -39,6 +40,13 @@ SKELETON = """# {title}
 <!-- end details -->
 """
 
+VIDEOS = """
+## Videos
+
+<!-- begin videos -->
+<!-- end videos -->
+"""
+
 
 class Unfit(Exception):
     """A page whose markers are not those of its generated parts."""
@@ -53,8 +61,16 @@ def wanted() -> dict[str, Mapping[str, str]]:
             "errors": declared.errors(),
         },
         "config.yaml": {"variables": served.variables()},
-        "docs/providers/README.md": {"providers": served.overview(""), "models": served.matrix()},
-        "docs/configuration.md": {"settings": declared.settings(), "capabilities": declared.capabilities()},
+        "docs/providers/README.md": {
+            "providers": served.overview(""),
+            "models": served.matrix(),
+            "videos": served.video_matrix(),
+        },
+        "docs/configuration.md": {
+            "settings": declared.settings(),
+            "capabilities": declared.capabilities(),
+            "videos": declared.video_capabilities(),
+        },
         "docs/metrics.md": {"metrics": declared.metrics(), "labels": declared.labels()},
         "docs/adding-a-provider.md": {
             "change": shown.change(EXAMPLE),
@@ -68,6 +84,7 @@ def wanted() -> dict[str, Mapping[str, str]]:
             "facts": served.facts(name),
             "models": served.models(name),
             "details": served.details(name),
+            **({"videos": served.videos(name)} if providers.videos(name).listed else {}),
         }
     return pages
 
@@ -90,7 +107,8 @@ def before(root: Path, page: str) -> str:
     path = root / page
     if path.exists() or not page.startswith("docs/providers/"):
         return path.read_text(encoding="utf-8")
-    return SKELETON.format(title=translators.load(path.stem).PROVIDER.title)
+    skeleton = SKELETON.format(title=translators.load(path.stem).PROVIDER.title)
+    return skeleton + VIDEOS if providers.videos(path.stem).listed else skeleton
 
 
 def stale(root: Path) -> dict[Path, str]:

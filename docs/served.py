@@ -1,14 +1,18 @@
-"""Tables of providers and models, from `PROVIDER` and `MODELS` of each translator."""
+"""Tables of providers and models, from `PROVIDER`, `MODELS` and `VIDEOS` of each translator."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
 
 import translators
 from docs.markdown import NONE, table, ticked
 from proxy import providers
+from proxy.providers import AnyCaps
 from translators.base import Caps, Free, Op, Price, Translator, Unit
+from translators.video import VideoCaps
 
 OPS: tuple[Op, ...] = ("generate", "edit", "variation", "video", "speech")
 REQUEST_NAMES = {"fidelity": "input_fidelity"}  # where a `Job` has another name for a field of the request
@@ -16,7 +20,7 @@ REQUEST_NAMES = {"fidelity": "input_fidelity"}  # where a `Job` has another name
 
 def overview(folder: str) -> str:
     """A line for each provider. `folder` is where their pages are, seen from the table."""
-    head = ("Provider", "Models", "Operations", "Mask", "References", "Streaming", "Key")
+    head = ("Provider", "Models", "Operations", "Mask", "References", "Streaming", "Videos", "Key")
     return table(head, (overview_row(name, translators.load(name), folder) for name in translators.NAMES))
 
 
@@ -31,8 +35,16 @@ def overview_row(name: str, by: Translator, folder: str) -> Sequence[str]:
         some(sum(caps.mask != "none" for caps in every), len(every)),
         f"up to {most}" if most > 1 else str(most or NONE),
         some(sum(caps.streams for caps in every), len(every)),
+        filming(name),
         keys(by),
     )
+
+
+def filming(name: str) -> str:
+    """How many models make videos."""
+    if count := len(providers.videos(name).listed):
+        return f"{count} model{'' if count == 1 else 's'}"
+    return "servers of your own" if name in translators.VIDEO_MAKERS else NONE
 
 
 def some(count: int, every: int) -> str:
@@ -131,6 +143,95 @@ def details_row(model: str, caps: Caps) -> Sequence[str]:
     )
 
 
+def video_matrix() -> str:
+    """A line for each model that makes videos, of every provider."""
+    head = (
+        "Model", "Tasks", "Seconds", "Text alone", "First frame", "Last frame", "References", "Sound", "Price", "Ends",
+    )  # fmt: skip
+    every = ((name, *each) for name in translators.NAMES for each in providers.videos(name).listed.items())
+    return table(
+        head,
+        (
+            (
+                f"`{name}/{model}`", tasks(caps), spans(caps.seconds), yes(caps.text), yes(caps.first), yes(caps.last),
+                str(caps.references or NONE), SOUNDS[caps.sound], price(translators.load(name), caps), caps.ends or "",
+            )
+            for name, model, caps in every
+        ),
+    )  # fmt: skip
+
+
+def videos(name: str) -> str:
+    """The provider's models that make videos."""
+    by = translators.load(name)
+    head = (
+        "Model", "Tasks", "Seconds", "Sizes", "Pictures", "Sound", "Further fields", "`provider_options`", "Price",
+        "Ends", "Note",
+    )  # fmt: skip
+    return table(
+        head,
+        (
+            (
+                f"`{model}`", tasks(caps), lengths(caps), shapes(caps), frames(caps), SOUNDS[caps.sound],
+                ticked(sorted(caps.params)), "any" if "*" in caps.options else ticked(sorted(caps.options)),
+                price(by, caps), caps.ends or "", caps.note or "",
+            )
+            for model, caps in providers.videos(name).listed.items()
+        ),
+    )  # fmt: skip
+
+
+TASKS = ("create", "edit", "extend", "remix")
+SOUNDS: Mapping[str, str] = {"none": NONE, "always": "always", "choice": "as asked"}
+
+
+def tasks(caps: VideoCaps) -> str:
+    """In their usual order."""
+    return ", ".join(task for task in TASKS if task in caps.tasks)
+
+
+def yes(fact: bool) -> str:
+    """Or a dash."""
+    return "yes" if fact else NONE
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """`4, 6, 8` or `3–15`."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}–{numbers[-1]}"
+    return ", ".join(map(str, numbers)) or NONE
+
+
+def lengths(caps: VideoCaps) -> str:
+    """Every length, the usual one, and what an extension adds."""
+    words = [spans(caps.seconds)]
+    words += [f"else {caps.usual_seconds}"] if caps.usual_seconds and len(caps.seconds) > 1 else []
+    words += [f"extended by {spans(caps.extra_seconds)}"] if caps.extra_seconds else []
+    return "; ".join(words)
+
+
+def shapes(caps: VideoCaps) -> str:
+    """Every way to ask for a size."""
+    if "create" not in caps.tasks:
+        return "the clip's"
+    ways = [f"{width}x{height}" for width, height in caps.sizes]
+    at = ", ".join(caps.resolutions)
+    if caps.ratios:
+        ways.append(" ".join(caps.ratios) + (f" at {at}" if at else ""))
+    elif at:
+        ways.append(at)
+    return "; ".join([*ways, *(["a first frame's ratio"] if caps.frames_shape else [])]) or "the model's own"
+
+
+def frames(caps: VideoCaps) -> str:
+    """The pictures that it takes, and whether it can do without."""
+    words = ["first frame"] if caps.first else []
+    words += ["last frame"] if caps.last else []
+    words += [f"{caps.references} references" if caps.references > 1 else "a reference"] if caps.references else []
+    needed = "" if caps.text or caps.tasks == {"edit"} else "; needs one"
+    return (", ".join(words) + needed) if words else NONE
+
+
 def operations(ops: frozenset[Op]) -> str:
     """In their usual order."""
     return ", ".join(op for op in OPS if op in ops)
@@ -155,7 +256,7 @@ def formats(caps: Caps) -> str:
     return ", ".join(caps.formats) or "the model's own"
 
 
-def price(by: Translator, caps: Caps) -> str:
+def price(by: Translator, caps: AnyCaps) -> str:
     """What it costs; of a server of one's own, nothing that could be told."""
     own = by.PROVIDER.credential == "none" or providers.addressed(by)
     return "free" if own and not caps.prices else prices(caps.prices)
@@ -219,8 +320,22 @@ def spoken(rule: Price) -> str:
     words += [f"at {wish}" for wish in (rule.resolution, rule.size) if wish]
     words += [f"of {rule.quality} quality"] if rule.quality else []
     words += [f"for {rule.op}"] if rule.op else []
+    words += conditions(rule)
     words += [f"beyond the first {rule.free if rule.free > 1 else ''}".rstrip()] if rule.free else []
     return " ".join(words)
+
+
+SPOKEN = frozenset({
+    "unit", "amount", "per", "currency", "op", "quality", "size", "resolution", "pixels", "free",
+})  # fmt: skip
+"""Fields of a rule that `spoken` has words of its own for."""
+
+
+def conditions(rule: Price) -> Iterator[str]:
+    """Its other conditions: `with sound`, `without clip`, `seconds 5`."""
+    for name, value in msgspec.structs.asdict(rule).items():
+        if name not in SPOKEN and value is not None:
+            yield f"{'with' if value else 'without'} {name}" if isinstance(value, bool) else f"{name} {value}"
 
 
 def amount(rule: Price) -> str:

@@ -32,7 +32,9 @@ More = Mapping[str, tuple[str, str, str]]
 SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], frozenset[str], More], ...] = (
     (
         "Top level", "The sections below are mappings of the same names.", Config,
-        frozenset(Config.__struct_fields__) - {"data", "database", "redis", "secret", "default_model"}, {},
+        frozenset(Config.__struct_fields__)
+        - {"data", "database", "redis", "secret", "default_model", "default_video_model"},
+        {},
     ),
     ("server", "Where Pictor listens.", Server, frozenset(), {}),
     ("auth", "Who may call.", Auth, frozenset(), {}),
@@ -96,6 +98,7 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     "`secret`. Or `sqlite:///path`. null: SQLite in `data`.",
     ("Config", "redis"): "`redis://`, `rediss://` or `unix://`: limits that all processes share. null: they are shared "
     "through the database.",
+    ("Config", "default_video_model"): "For videos; null: `sora-2`, where an alias of that name leads somewhere.",
     ("Config", "secret"): "Signs links and digests keys; at least 16 characters, the same on all machines. null: made "
     "at first use and kept in `data`.",
     ("Server", "host"): "The address to listen on.",
@@ -115,11 +118,12 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Auth", "open_anywhere"): "Has to be true beside `mode: open` where `server.host` is no loopback address.",
     ("Key", "webhook"): "See below.",
     ("Webhook", "url"): "Where a request names no `webhook_url` of its own. null: nowhere.",
-    ("Webhook", "secrets"): "The newest first; all of them sign. `whsec_` and base64, or text; at least 16 bytes. "
+    ("Webhook", "secrets"): "The newest first; all of them sign. `whsec_` and the base64 of 16 bytes or more. "
     "Empty: one of Pictor's own making.",
     ("Key", "models"): "Patterns of the names that it may ask for: `demo/*`, `dall-e-?`.",
     ("Tier", "models"): "Patterns of the names that may be asked for: `demo/*`, `dall-e-?`.",
     ("Tier", "max_size"): "Such as `2048x2048`: no picture of more pixels.",
+    ("Tier", "priority"): "Where tasks wait for a place, those of a higher priority go first.",
     ("Tier", "budget_usd_per_day"): "From midnight to midnight, UTC. Needs `history.enabled`.",
     ("Tier", "budget_usd_per_month"): "Of a calendar month, UTC. Needs `history.enabled`.",
     ("History", "enabled"): "false: no call is remembered, nothing is counted for each key, no budget holds, and "
@@ -162,8 +166,12 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Provider", "region"): "Where the provider has several. Default: the first that its page names.",
     ("Provider", "timeouts"): "See below.",
     ("Provider", "models"): "See below.",
-    ("Provider", "concurrency"): "Jobs at once, in each worker; 0: no bound.",
+    ("Provider", "concurrency"): "Jobs at once; 0: no bound.",
+    ("Provider", "per_minute"): "Jobs begun in a minute; 0: no bound.",
     ("Timeouts", "connect"): "Until there is a connection.",
+    ("Timeouts", "video"): "Instead of `job`, where a video is made. A model has `job` alone.",
+    ("Model", "type"): "What it makes. Needed where nobody knows, as at a server of your own, and for a model's videos "
+    "where one of that name makes pictures too. Default: what it, or the one it is `like`, is known to make.",
     ("Model", "timeouts"): "Those that differ from the provider's.",
     ("Caps", "ops"): "What it does: `generate`, `edit`, `variation`.",
     ("Caps", "prompt_chars"): "Of the longest prompt; 0: it reads none.",
@@ -195,6 +203,37 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Caps", "input_types"): "Of the pictures that it takes; others are converted.",
     ("Caps", "compression"): "Whether it takes `output_compression`.",
     ("Caps", "prices"): "Price rules; all that fit are added up.",
+    (
+        "VideoCaps",
+        "tasks",
+    ): "What it does: `create` from text, frames or references; `edit` or `extend` a clip; `remix` "
+    "an earlier result by another prompt.",
+    ("VideoCaps", "seconds"): "Every length that it makes, ascending.",
+    (
+        "VideoCaps",
+        "clip_inputs",
+    ): "How it takes a clip. `url` needs `server.public_url`; `none`: only an earlier result.",
+    ("VideoCaps", "clip_types"): "Of the clips that it takes.",
+    ("VideoCaps", "clip_bytes"): "Bytes of one clip that it takes.",
+    ("VideoCaps", "clip_seconds"): "Least and most of a clip to edit or extend; 0: no bound.",
+    ("VideoCaps", "sizes"): "A closed list of sizes, such as `1280x720`.",
+    ("VideoCaps", "ratios"): "Aspect ratios that can be asked for.",
+    ("VideoCaps", "pixels_of"): 'The size of a ratio and a resolution: `"16:9@720p": [1280, 720]`.',
+    ("VideoCaps", "frames_shape"): "Whether a first frame decides the ratio, so that none is sent beside it.",
+    ("VideoCaps", "first"): "Whether it takes a first frame.",
+    ("VideoCaps", "last"): "Whether it takes a last frame beside it.",
+    ("VideoCaps", "mixes"): "Whether it takes references beside frames.",
+    ("VideoCaps", "prompt_chars"): "Of the longest prompt.",
+    ("VideoCaps", "inputs"): "How it takes pictures. `url` needs `server.public_url`.",
+    ("VideoCaps", "input_types"): "Of the pictures that it takes; others are converted.",
+    ("VideoCaps", "input_bytes"): "Bytes of one picture that it takes.",
+    ("VideoCaps", "input_edge"): "Least and most of either edge of a picture that it takes; 0: no bound.",
+    ("VideoCaps", "sound"): "Whether its videos have sound; `choice`: as the request asks.",
+    ("VideoCaps", "params"): "Further fields that it takes: `seed`, `negative_prompt`, `watermark` ….",
+    ("VideoCaps", "options"): "Names in `provider_options`; `*` for any.",
+    ("VideoCaps", "prices"): "Price rules, by `second` as a rule; all that fit are added up.",
+    ("VideoCaps", "ends"): "The day of its shutdown, such as 2026-12-01.",
+    ("VideoCaps", "note"): "One sentence for the model list.",
 }
 """Struct and field -> its meaning, where its comment says none or is written for another reader."""
 

@@ -533,7 +533,7 @@ def lacking(named: Sequence[tuple[str, str, Provider, str]], kind: Makes) -> Ite
         caps = caps_of(given, model, OFFERS[kind](given.translator))
         does = frozenset[str]() if caps is None else caps.tasks if isinstance(caps, VideoCaps) else caps.ops
         if first is None:
-            first = does
+            first = does & {"create"} or does  # an earlier video is worked on where it was made, a clip where one can
         elif less := first - does:
             yield f"{path}: {target} cannot {', '.join(sorted(less))}, as the first target can"
 

@@ -37,6 +37,7 @@ class VideoCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     seconds: list[int]  # every length that it makes
     usual_seconds: int | None  # where none is asked for; null: the model decides
     extra_seconds: list[int]  # that an extension adds
+    clip_seconds: list[float]  # least and most of a clip to edit or extend; 0: no bound
     first_frame: bool
     last_frame: bool
     references: int
@@ -159,6 +160,7 @@ def of_videos(caps: VideoCaps) -> VideoCapabilities:
         seconds=list(caps.seconds),
         usual_seconds=caps.usual_seconds or None,
         extra_seconds=list(caps.extra_seconds),
+        clip_seconds=list(caps.clip_seconds),
         first_frame=caps.first,
         last_frame=caps.last,
         references=caps.references,

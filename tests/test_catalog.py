@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import translators
 from proxy import catalog, config, listing, plain
 from proxy.catalog import Catalog, Route
 from proxy.config import ConfigError
+from proxy.providers import AnyCaps, Makes
 from tests.test_config import ENV, SHIPPED
 from translators.base import Fault
 
@@ -25,13 +27,13 @@ def flaws(text: str, env: Mapping[str, str] | None = None) -> list[str]:
     return caught.value.flaws
 
 
-def fault(served: Catalog, name: str | None) -> Fault:
+def fault(served: Catalog, name: str | None, makes: Makes = "image") -> Fault:
     with pytest.raises(Fault) as caught:
-        served.route(name)
+        served.route(name, makes)
     return caught.value
 
 
-def ids(route: Route) -> list[str]:
+def ids(route: Route[AnyCaps]) -> list[str]:
     return [target.id for target in route.targets]
 
 
@@ -301,7 +303,7 @@ def test_the_list() -> None:
 
 def test_the_whole_list() -> None:
     served = build("models: {gone: [openai/gpt-image-2]}")
-    (gone, painter) = listing.listing(served, everything=True)
+    gone, painter, *_ = listing.listing(served, everything=True)
     assert (gone["id"], gone["enabled"], gone["targets"]) == ("gone", False, [])
     assert (painter["id"], painter["enabled"]) == ("demo/painter", True)
 
@@ -365,3 +367,207 @@ def test_the_shipped_file_without_a_key() -> None:
     assert ids(served.route(None)) == ["demo/painter"]
     for name in RETIRED:
         assert "OPENAI_API_KEY is not set" in fault(served, name).message
+
+
+# ---- videos
+
+FILMS = """
+providers:
+  bfl: {api_key: k}
+  kling: {api_key: k}
+  vertex: {api_key: k}
+"""
+VIDEO_LAB = """
+providers:
+  bfl: {api_key: k}
+  lab:
+    translator: openai
+    base_url: http://gpu-1:8188/v1
+    models:
+      my-video: {type: video, seconds: [4, 8], sizes: [832x480, 480x832]}
+      qwen-image: {ops: [generate]}
+"""
+
+
+def test_a_name_leads_to_what_is_wanted() -> None:
+    served = build(FILMS)
+    for name in ("kling/kling-v3", "kling-v3"):  # which makes pictures and videos
+        pictures, videos = served.route(name), served.route(name, "video")
+        assert ids(pictures) == ids(videos) == ["kling/kling-v3"]
+        assert [route.targets[0].makes for route in (pictures, videos)] == ["image", "video"]
+        assert pictures.targets[0].caps == translators.load("kling").MODELS["kling-v3"]
+        assert videos.targets[0].caps.tasks == {"create"}
+    assert ids(served.route("veo-3.1-generate-001", "video")) == ["vertex/veo-3.1-generate-001"]
+
+
+@pytest.mark.parametrize("name", ["flux-2-pro", "bfl/flux-2-pro", "house"])
+def test_pictures_are_no_videos(name: str) -> None:
+    found = fault(build(FILMS + "models: {house: bfl/flux-2-pro, film: vertex/veo-3.1-generate-001}"), name, "video")
+    assert (found.kind, found.code, found.param) == ("invalid", "invalid_value", "model")
+    assert found.message.startswith(f"The model '{name}' makes pictures, not videos. Models that make videos: film, ")
+    assert found.message.endswith("; GET /v1/models?type=video lists all of them.")
+
+
+@pytest.mark.parametrize("name", ["veo-3.1-generate-001", "vertex/veo-3.1-generate-001", "film", "gone"])
+def test_videos_are_no_pictures(name: str) -> None:
+    text = FILMS + "models: {film: vertex/veo-3.1-generate-001, gone: volcengine/doubao-seedance-2-0-260128}"
+    found = fault(build(text), name)
+    assert (found.kind, found.code, found.param) == ("invalid", "invalid_value", "model")
+    assert "makes videos, not pictures. Models that make pictures: " in found.message
+    assert "bfl/flux-2-pro" in found.message or "bfl/" in found.message
+
+
+def test_nobody_makes_videos() -> None:
+    found = fault(build("providers: {recraft: {api_key: k}}"), "recraft/recraftv3", "video")
+    assert found.message.endswith("makes pictures, not videos. No provider that makes videos is configured.")
+
+
+def test_what_two_have_is_asked_for_by_its_full_name() -> None:
+    found = fault(build("providers: {gemini: {api_key: k}, vertex: {api_key: k}}"), "gemini-omni-1.2-flash", "video")
+    assert "gemini/gemini-omni-1.2-flash, vertex/gemini-omni-1.2-flash" in found.message
+
+
+def test_no_model_named_for_a_video() -> None:
+    assert ids(build("").route(None, "video")) == ["demo/animation"]
+    found = fault(build(FILMS), None, "video")
+    assert (found.code, found.param) == ("missing_required_parameter", "model")
+    assert "GET /v1/models?type=video" in found.message
+    sora = "models: {sora-2: [volcengine/doubao-seedance-2-0-260128, kling/kling-3.0]}\n"
+    assert ids(build(FILMS + sora).route("", "video")) == ["kling/kling-3.0"]
+    assert ids(build(sora).route(None, "video")) == ["demo/animation"]
+    assert "ARK_API_KEY is not set" in fault(build(TWO + sora), None, "video").message
+    said = "default_video_model: bfl/flux-3-video\n"
+    assert ids(build(FILMS + sora + said).route(None, "video")) == ["bfl/flux-3-video"]
+    assert fault(build(FILMS + said), None).code == "missing_required_parameter"
+    for wrong in ("default_video_model: bfl/flux-2-pro", "default_model: bfl/flux-3-video"):
+        assert flaws(FILMS + wrong)[0].startswith(f"{wrong} is neither an alias nor a provider/model that can be")
+
+
+def test_an_alias_makes_one_thing() -> None:
+    text = FILMS + "models: {a: [vertex/veo-3.1-generate-001, bfl/flux-2-pro, kling/kling-v3], b: [kling/kling-v3]}"
+    assert flaws(text) == ["models.a[1]: bfl/flux-2-pro makes pictures, the first target videos"]
+    both = build(FILMS + "models: {b: [kling/kling-v3]}")
+    assert [both.route("b").targets[0].makes, both.route("b", "video").targets[0].makes] == ["image", "video"]
+    film = build(FILMS + "models: {a: [kling/kling-v3, vertex/veo-3.1-generate-001]}")
+    assert ids(film.route("a", "video")) == ["kling/kling-v3", "vertex/veo-3.1-generate-001"]
+    assert fault(film, "a").kind == "invalid"
+
+
+def test_a_fallback_of_videos_creates_as_the_first_does() -> None:
+    served = build(FILMS + "models: {a: [bfl/flux-3-video, vertex/veo-3.1-generate-001]}")  # which extends nothing
+    assert len(served.route("a", "video").targets) == 2
+    assert flaws(FILMS + "models: {a: [vertex/veo-3.1-generate-001, bfl/flux-tools/video-edit-v1]}") == [
+        "models.a[1]: bfl/flux-tools/video-edit-v1 cannot create, as the first target can"
+    ]
+    assert flaws(FILMS + "models: {a: [bfl/flux-tools/video-edit-v1, vertex/veo-3.1-generate-001]}") == [
+        "models.a[1]: vertex/veo-3.1-generate-001 cannot edit, as the first target can"
+    ]
+
+
+def test_an_upstream_of_videos() -> None:
+    text = """
+    providers:
+      kling:
+        api_key: k
+        per_minute: 20
+        concurrency: 3
+        timeouts: {job: 1m, video: 2h}
+        models:
+          kling-v3: {type: video, timeouts: {job: 3h}}
+      bfl: {api_key: k}
+    """
+    served = build(text)
+    kling = served.route("kling/kling-3.0", "video").targets[0].upstream
+    assert (kling.name, kling.job_seconds, kling.per_minute, kling.concurrency) == ("kling", 7200, 20, 3)
+    assert kling.translator is translators.load_video("kling")
+    assert kling.cancel is not None
+    assert served.route("kling-v3", "video").targets[0].upstream.job_seconds == 10_800
+    assert served.route("kling-v3").targets[0].upstream is served.upstreams["kling"]
+    assert (served.upstreams["kling"].job_seconds, served.upstreams["kling"].cancel) == (60, None)
+    assert served.route("flux-3-video", "video").targets[0].upstream.job_seconds == 1800
+
+
+def test_capabilities_of_videos_are_overruled() -> None:
+    served = build("providers: {kling: {api_key: k, models: {kling-v3: {type: video, seconds: [5], first: false}}}}")
+    known = translators.load_video("kling").VIDEOS["kling-v3"]
+    found = served.route("kling-v3", "video").targets[0].caps
+    assert found == msgspec.structs.replace(known, seconds=(5,), first=False)
+    assert served.route("kling-v3").targets[0].caps == translators.load("kling").MODELS["kling-v3"]
+    known_by_name = build("providers: {kling: {api_key: k, models: {kling-3.0: {usual_seconds: 7}}}}")
+    assert known_by_name.route("kling-3.0", "video").targets[0].caps.usual_seconds == 7
+
+
+def test_videos_of_a_server_of_ones_own() -> None:
+    served = build(VIDEO_LAB)
+    mine = served.route("my-video", "video").targets[0]
+    assert (mine.caps.seconds, mine.caps.sizes) == ((4, 8), ((832, 480), (480, 832)))
+    assert mine.caps.options == {"*"}  # as its translator takes any of them for
+    assert (mine.upstream.base, mine.upstream.trusted) == ("http://gpu-1:8188/v1", True)
+    assert fault(served, "lab/my-video").kind == fault(served, "lab/qwen-image", "video").kind == "invalid"
+    for makes in ("image", "video"):
+        assert served.route("lab/never-heard-of", makes).targets[0].makes == makes
+
+
+def test_each_is_listed_once_where_nobody_can_tell() -> None:
+    text = "providers: {lab: {translator: openai, base_url: 'http://gpu-1:8188/v1', models_only: [a, b]}}"
+    assert [(each["id"], each["type"]) for each in listing.listing(build(text))] == [
+        ("lab/a", "image"), ("lab/b", "image"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "flaw"),
+    [
+        ("bfl: {api_key: k, models: {x: {type: video}}}", "bfl.models.x.tasks: required, as no release knows"),
+        ("bfl: {api_key: k, models: {x: {type: video, like: flux-2-pro}}}", "bfl.models.x.like: bfl has no model flux"),
+        ("zai: {api_key: k, models: {x: {type: video, tasks: [create]}}}", "zai.models.x.type: zai makes no videos; "),
+        (
+            "bfl: {api_key: k, models: {flux-3-video: {prices: [{unit: second, amount: 1, resolution: 8k}]}}}",
+            "bfl.models.flux-3-video.prices[0].resolution: expected one of hd, fhd, got 8k",
+        ),
+    ],
+)
+def test_videos_that_cannot_be(said: str, flaw: str) -> None:
+    (found,) = flaws(f"providers: {{{said}}}")
+    assert found.startswith(f"providers.{flaw}")
+
+
+def test_prices_of_videos_keep_their_resolution() -> None:
+    served = build("prices: {usd_per_cny: 0.5}\nproviders: {dashscope: {api_key: k}}")
+    caps = served.route("dashscope/wan2.7-i2v", "video").targets[0].caps
+    assert {(rule.currency, rule.pixels) for rule in caps.prices} == {("USD", (0, 0))}
+    assert [rule.resolution for rule in caps.prices] == ["720P", "1080P"]
+
+
+def test_the_list_of_videos() -> None:
+    text = FILMS.replace("kling: {api_key: k}", "kling: {api_key: k, models: {kling-2.6: {hidden: true}}}")
+    served = build(text + "models: {sora-2: kling/kling-v3, gone: minimax/MiniMax-H3, house: bfl/flux-2-pro}")
+    every, films = listing.listing(served), listing.listing(served, type="video")
+    assert films == [each for each in every if each["type"] == "video"]
+    assert [each["id"] for each in every if each["id"] in {"sora-2", "house"}] == ["sora-2", "sora-2", "house"]
+    assert [each["type"] for each in every if each["id"] == "kling/kling-v3"] == ["image", "video"]
+    assert "kling/kling-2.6" not in {each["id"] for each in every}
+    gone = next(each for each in listing.listing(served, everything=True) if each["id"] == "gone")
+    assert (gone["type"], gone["enabled"]) == ("video", False)
+    assert listing.entry(served, "kling-v3")["type"] == "image"
+    assert listing.entry(served, "kling-v3", "video")["type"] == "video"
+    veo: dict[str, Any] = listing.entry(served, "veo-3.1-generate-001")
+    assert veo["capabilities"] == {
+        "tasks": ["create"], "text": True, "seconds": [4, 6, 8], "usual_seconds": 8, "extra_seconds": [],
+        "clip_seconds": [0, 0], "first_frame": True, "last_frame": True, "references": 3,
+        "references_beside_frames": False, "sound": "choice", "params": ["negative_prompt", "seed"],
+        "options": sorted(translators.load_video("vertex").VIDEOS["veo-3.1-generate-001"].options),
+    }  # fmt: skip
+    assert (veo["type"], veo["resolutions"], veo["free_size"]) == ("video", ["720p", "1080p", "4k"], None)
+    assert {rule["unit"] for rule in veo["price"]} == {"second"}
+
+
+FILM_NAMES = ["sora-2", "sora-2-pro"]
+
+
+@pytest.mark.parametrize("variable", ["VERTEX_API_KEY", "GEMINI_API_KEY", "ARK_API_KEY", "MINIMAX_API_KEY"])
+def test_one_key_is_enough_for_sora(variable: str) -> None:
+    served = catalog.build(config.load(SHIPPED, {variable: "k"}))
+    for name in FILM_NAMES:
+        assert len(served.route(name, "video").targets) == 1
+    assert served.route(None, "video").name == "sora-2"

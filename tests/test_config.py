@@ -98,7 +98,9 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
         log: {level: debug, format: text}
         default_model: demo/painter
         providers:
-          demo:
+          demo: {concurrency: 2, per_minute: 30, timeouts: {video: 1h}}
+        tiers: {gold: {priority: 100}, plain: {}}
+        default_video_model: demo/animation
         models: {mine: demo/painter, other: {targets: [{model: demo/painter, weight: 2}], fallback_on: [rate]}}
         """,
     )
@@ -115,6 +117,10 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     )
     assert found.models["mine"].targets == (config.AliasTarget(model="demo/painter"),)
     assert found.models["other"].fallback_on == frozenset({"rate"})
+    demo = found.providers["demo"]
+    assert (demo.concurrency, demo.per_minute, demo.timeouts.video) == (2, 30, 3600)
+    assert [tier.priority for tier in found.tiers.values()] == [100, 0]
+    assert found.default_video_model == "demo/animation"
 
 
 def test_retention_for_ever(tmp_path: Path) -> None:
@@ -453,6 +459,39 @@ def test_models(tmp_path: Path) -> None:
     assert bfl.models["mine"].like == "flux-2-pro"
     assert bfl.models["mine"].caps["ends"] == "2027-01-01"
     assert bfl.models["mine"].caps["prices"][0].currency == "CNY"
+
+
+def test_models_that_make_videos(tmp_path: Path) -> None:
+    text = """
+    providers:
+      kling:
+        api_key: k
+        models:
+          kling-3.0: {seconds: [5], sound: none}
+          kling-v3: {type: video, pixels_of: {"16:9@720p": 1280x720}}
+          kling-v2-1: {hidden: true}
+          ep-1: {like: kling-3.0}
+    """
+    models = load(tmp_path, text).providers["kling"].models
+    assert [model.type for model in models.values()] == ["video", "video", "image", "video"]
+    assert models["kling-3.0"].caps == {"seconds": (5,), "sound": "none"}
+    assert models["kling-v3"].caps == {"pixels_of": {"16:9@720p": (1280, 720)}}
+    wrong = """
+    providers:
+      kling:
+        api_key: k
+        models:
+          kling-3.0: {max_n: 2, timeouts: {video: 1m}}
+          kling-v3: {type: film}
+    tiers: {gold: {priority: 101}}
+    """
+    found = flaws(tmp_path, wrong)
+    assert found[0] == "tiers.gold.priority: expected a number from -100 to 100, got 101"
+    assert found[1].startswith("providers.kling.models.kling-3.0.max_n: unknown")
+    assert found[2:] == [
+        "providers.kling.models.kling-3.0.timeouts.video: a model has job alone",
+        'providers.kling.models.kling-v3.type: expected one of image, video, got "film"',
+    ]
 
 
 @pytest.mark.parametrize("form", ["mapping", "text", "file", "variable"])

@@ -82,30 +82,43 @@ def test_what_switches_it_on_is_enough(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """`GET /v1/models` of a server on which every provider is on that variables switch on, and the demo."""
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """To a server on which every provider is on that variables switch on, and the demo."""
     env = {name: value for name, value in ENV.items() if not name.startswith("PICTOR_")}
-    with serving(tmp_path_factory.mktemp("listed"), {"demo": {}}, env=env) as server:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        answer = httpx.get(f"{server.base_url}/models", headers=headers, trust_env=False).json()
-        yield {model["id"]: model for model in answer["data"]}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with (
+        serving(tmp_path_factory.mktemp("listed"), {"demo": {}}, env=env) as server,
+        httpx.Client(base_url=server.base_url, headers=headers, trust_env=False) as asking,
+    ):
+        yield asking
 
 
-def matrix() -> dict[str, dict[str, str]]:
-    """The table of all models in the documents: model -> column -> cell."""
+def listed(client: httpx.Client, query: str = "") -> list[dict[str, Any]]:
+    """`GET /v1/models`."""
+    found: list[dict[str, Any]] = client.get(f"models{query}").raise_for_status().json()["data"]
+    return found
+
+
+def matrix(part: str) -> dict[str, dict[str, str]]:
+    """A table of all models in the documents: model -> column -> cell."""
     page = (ROOT / "docs/providers/README.md").read_text()
-    text = page.partition("<!-- begin models -->\n")[2].partition("<!-- end models -->")[0]
+    text = page.partition(f"<!-- begin {part} -->\n")[2].partition(f"<!-- end {part} -->")[0]
     head, _, *lines = ([cell.strip() for cell in line[1:-1].split(" | ")] for line in text.splitlines())
     return {cells[0].strip("`"): dict(zip(head, cells, strict=True)) for cells in lines}
+
+
+def costs(model: dict[str, Any]) -> str:
+    """What the table has to say of its price."""
+    by = load(model["provider"])
+    bands = msgspec.convert(model["price"], tuple[Price, ...])
+    prices = [replace(price, pixels=(0, 0)) if price.resolution else price for price in bands]  # one tells the other
+    free = "free" if by.PROVIDER.credential == "none" or providers.addressed(by) else "unknown"
+    return served.prices(prices) if prices else free
 
 
 def row(model: dict[str, Any]) -> dict[str, str]:
     """What the table has to say of a model, from what the server says of it."""
     can = model["capabilities"]
-    by = load(model["provider"])
-    bands = msgspec.convert(model["price"], tuple[Price, ...])
-    prices = [replace(price, pixels=(0, 0)) if price.resolution else price for price in bands]  # one tells the other
-    free = "free" if by.PROVIDER.credential == "none" or providers.addressed(by) else "unknown"
     previews = f", {can['partial_images']} previews" if can["partial_images"] else ""
     return {
         "Model": f"`{model['id']}`",
@@ -115,12 +128,28 @@ def row(model: dict[str, Any]) -> dict[str, str]:
         "At once": str(can["max_n"]),
         "Formats": ", ".join(can["formats"]) or "the model's own",
         "Streaming": f"yes{previews}" if can["streaming"] else NONE,
-        "Price": served.prices(prices) if prices else free,
+        "Price": costs(model),
         "Ends": model["shutdown_date"] or "",
     }
 
 
-def test_the_table_and_the_server_say_the_same(listed: dict[str, Any]) -> None:
+def video_row(model: dict[str, Any]) -> dict[str, str]:
+    """The same of a model that makes videos."""
+    can = model["capabilities"]
+    facts = {"Text alone": can["text"], "First frame": can["first_frame"], "Last frame": can["last_frame"]}
+    return {
+        "Model": f"`{model['id']}`",
+        "Tasks": ", ".join(can["tasks"]),
+        "Seconds": served.spans(can["seconds"]),
+        **{name: "yes" if fact else NONE for name, fact in facts.items()},
+        "References": str(can["references"] or NONE),
+        "Sound": {"none": NONE, "always": "always", "choice": "as asked"}[can["sound"]],
+        "Price": costs(model),
+        "Ends": model["shutdown_date"] or "",
+    }
+
+
+def test_the_table_and_the_server_say_the_same(client: httpx.Client) -> None:
     """What only the table says is left out of it: that a mask is required, and the least number of references."""
     told = {
         name: cells
@@ -128,7 +157,28 @@ def test_the_table_and_the_server_say_the_same(listed: dict[str, Any]) -> None:
             "Mask": cells["Mask"].replace("required", "yes"),
             "References": cells["References"].rpartition("–")[2] or NONE,
         }
-        for name, cells in matrix().items()
+        for name, cells in matrix("models").items()
         if name.partition("/")[0] not in WITHOUT - {"demo"}
     }
-    assert told == {name: row(model) for name, model in listed.items()}
+    assert told == {model["id"]: row(model) for model in listed(client, "?type=image")}
+
+
+def test_the_table_of_videos_and_the_server_say_the_same(client: httpx.Client) -> None:
+    assert matrix("videos") == {model["id"]: video_row(model) for model in listed(client, "?type=video")}
+
+
+def test_the_list_by_type(client: httpx.Client) -> None:
+    every, pictures, videos = listed(client), listed(client, "?type=image"), listed(client, "?type=video")
+    assert every == [*pictures, *videos]
+    assert all(videos)
+    assert listed(client, "?api-version=2025-04-01-preview") == every  # as Azure's clients ask
+    assert client.get("models/kling/kling-v3").json()["type"] == "image"
+    assert client.get("models/kling/kling-v3?type=video").json()["type"] == "video"
+    assert client.get("models/kling/kling-3.0").json()["type"] == "video"
+    assert client.get("models/kling/kling-3.0?type=image").status_code == 404
+    wrong = client.get("models?type=film")
+    assert wrong.status_code == 400
+    assert wrong.json()["error"] | {"message": ""} == {
+        "message": "", "type": "invalid_request_error", "param": "type", "code": "invalid_value",
+    }  # fmt: skip
+    assert wrong.json()["error"]["message"] == "Invalid value: 'film'. Supported values are: 'image' and 'video'."
