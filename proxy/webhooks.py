@@ -108,6 +108,11 @@ class Webhooks:
         """Look now: something has been written that is due."""
         self._wake.set()
 
+    @property
+    def busy(self) -> int:
+        """How many tries are under way."""
+        return len(self._trying)
+
     async def aclose(self) -> None:
         """End within a second. What is cut off is due again once its lease is over."""
         if self._looking is not None:
