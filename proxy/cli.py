@@ -230,9 +230,10 @@ def run_models(options: argparse.Namespace) -> int:
 def checked(path: Path | None, overrides: Mapping[str, Any]) -> tuple[Config, Catalog | None, list[str]]:
     """What can be read of the configuration, and all that is wrong in it."""
     from proxy import catalog, config
+    from proxy.flaws import flaws as wrong_models
 
     read, flaws = config.read(path, overrides=overrides)
-    flaws += catalog.flaws(read)
+    flaws += wrong_models(read)
     return read, None if flaws else catalog.build(read), flaws
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.catalog import MADE, Catalog, Route, Target, own_of
+from proxy.abilities import MADE, own_of
+from proxy.catalog import Catalog, Route, Target
 from proxy.providers import AnyCaps, Makes
 from translators.base import Caps, Free, Price
 from translators.video import VideoCaps

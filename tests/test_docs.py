@@ -22,8 +22,9 @@ from PIL import Image
 from docs import generate
 from docs.declared import comments
 from docs.words import CODES, FAULTS, FIELDS, LABELS, MEANINGS, SECTIONS
-from proxy import __version__, catalog, config, errors, metrics, plain
+from proxy import __version__, config, errors, metrics, plain
 from proxy.ask import JsonEdit, Variation
+from proxy.flaws import flaws
 from tests.server import ROOT, Server, serving
 from translators.base import Caps
 
@@ -164,8 +165,8 @@ def test_configuration_examples_are_taken(page: Path, text: str, tmp_path: Path)
     file = tmp_path / "config.yaml"
     file.write_text(text.replace("/run/secrets/service-account.json", str(account)))
     env = {name: f"the value of {name}" for name in re.findall(r"\$\{(\w+)", text)}
-    read, flaws = config.read(file, env)
-    assert flaws + catalog.flaws(read) == []
+    read, found = config.read(file, env)
+    assert found + flaws(read) == []
 
 
 # ---- what can be copied

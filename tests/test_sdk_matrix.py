@@ -21,7 +21,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from openai.types import ImageEditCompletedEvent, ImageGenCompletedEvent
 from PIL import ImageChops
 
-from proxy import catalog, providers
+from proxy import abilities, providers
 from tests.fakes.base import Fake, Seen
 from tests.server import KEY
 from tests.stage import EVERY, Stage, check, decoded, hole, measured, opened, photo, received, staged, sums, texts
@@ -295,7 +295,7 @@ def caps_of(provider: str, model: str | None) -> Caps:
     configured = providers.provider(provider, entry, {}, flaws)
     assert not flaws
     assert configured
-    caps = catalog.caps_of(configured, model or "", providers.pictures(configured.translator))
+    caps = abilities.caps_of(configured, model or "", providers.pictures(configured.translator))
     assert caps, "the fake names a model that is none"
     return caps
 
