@@ -31,7 +31,8 @@ LINK = Link("https://x", "x")
 def target(
     caps: VideoCaps, name: str = "lab", model: str = "m", translator: Translator = NONE, site: Mapping[str, str] = {}
 ) -> Target[VideoCaps]:
-    upstream = Upstream(name=name, translator=translator, base="", site=site, credentials=())
+    base = "https://x" if translator is NONE else translator.base(site)
+    upstream = Upstream(name=name, translator=translator, base=base, site=site, credentials=())
     return Target(upstream=upstream, model=model, caps=caps)
 
 

@@ -73,14 +73,15 @@ def check_possible(ask: VideoAsk, targets: Sequence[Target[VideoCaps]]) -> None:
 def rehearsed(job: VideoJob, target: Target[VideoCaps]) -> VideoJob:
     """`job`, once its translator has put it into words: limits that no table tells are refused before anything is paid.
 
-    Not where a picture or clip has yet to get the address by which the provider takes it.
+    Not where a picture or clip has yet to get the address by which the provider takes it; nor where there is no wire,
+    for then saying it is making it.
     """
     caps = target.caps
     pictures = (job.first, job.last, *job.references)
     unaddressed = [each for each in pictures if caps.inputs == "url" and each is not None and each.url is None]
     if caps.clip_inputs == "url" and job.clip is not None and job.clip.url is None:
         unaddressed.append(job.clip)
-    if not unaddressed:
+    if target.upstream.base and not unaddressed:
         target.upstream.translator.start(job)
     return job
 
