@@ -72,6 +72,8 @@ def test_a_task_is_stopped_at_its_own_address() -> None:
 
 
 def test_a_snapshot_is_asked_as_its_model() -> None:
+    assert DASHSCOPE.video_caps("wan2.7-t2v-2026-06-12") == DASHSCOPE.VIDEOS["wan2.7-t2v"]
+    assert DASHSCOPE.video_caps("wan9-t2v-2026-06-12") is None
     call = DASHSCOPE.start(VideoJob(op="video", model="wan2.2-t2v-plus-2026-04-25", prompt="x"))
     assert isinstance(call, Call)
     assert call.json["parameters"] == {"size": "1920*1080", "duration": 5}

@@ -95,3 +95,11 @@ def test_an_interaction_is_stopped_at_its_own_address() -> None:
 def test_a_prediction_cannot_be_stopped() -> None:
     waiting = Call(path="/projects/p/…:fetchPredictOperation", json={"operationName": "x"}, repeatable=True)
     assert VERTEX.cancel(VideoJob(op="video", model="veo-3.1-generate-001"), waiting) is None
+
+
+def test_another_edition_of_a_model_is_known() -> None:
+    assert VERTEX.video_caps("veo-3.1-generate-002") == VERTEX.VIDEOS["veo-3.1-generate-001"]
+    assert VERTEX.video_caps("veo-3.0-generate-001") is None
+    for by in (GEMINI, VERTEX):
+        assert by.video_caps("gemini-omni-1.2-flash-preview-11-2026") == by.VIDEOS["gemini-omni-1.2-flash"]
+        assert by.video_caps("gemini-omni-flash-preview") is None

@@ -122,6 +122,58 @@ def test_what_nobody_got() -> None:
 # ---- the vendors' lists
 
 
+@pytest.mark.parametrize(
+    ("model", "said", "usd"),
+    [
+        ("kling/kling-3.0-turbo", {"resolution": "1080p"}, 0.7),
+        ("kling/kling-3.0", {"resolution": "720p", "audio": False}, 0.42),
+        ("kling/kling-3.0", {"resolution": "1080p", "audio": True}, 0.84),
+        ("kling/kling-3.0-omni", {"resolution": "1080p", "audio": True}, 0.7),
+        ("kling/kling-3.0-omni", {"resolution": "1080p", "task": "edit"}, 0.84),
+        ("kling/kling-v3", {"resolution": "4k", "audio": True}, 2.1),
+        ("kling/kling-2.6", {"resolution": "720p"}, None),  # not found
+        ("vertex/veo-3.1-generate-001", {"resolution": "4k"}, 3.0),
+        ("vertex/veo-3.1-fast-generate-001", {"resolution": "1080p"}, 0.6),
+        ("vertex/veo-3.1-lite-generate-001", {"resolution": "1080p"}, 0.4),
+        ("gemini/gemini-omni-1.2-flash", {"resolution": "720p"}, 0.507),
+        ("gemini/gemini-omni-1.2-flash", {"resolution": "1080p"}, None),
+        ("minimax/MiniMax-H3", {"resolution": "2K"}, 0.65),
+        ("minimax/MiniMax-H3", {"resolution": "2K", "references": (FRAME,) * 7}, 0.73),
+        ("minimax/MiniMax-H3-Max", {"resolution": "480P"}, 0.25),
+        ("minimax/MiniMax-Hailuo-02", {"resolution": "768P"}, None),  # not found
+        ("xai/grok-imagine-video", {"resolution": "720p", "first": FRAME}, 0.352),
+        ("xai/grok-imagine-video-1.5", {"resolution": "1080p"}, 1.25),
+        ("bfl/flux-3-video", {"resolution": "fhd"}, 1.45),
+        ("bfl/flux-3-video", {"resolution": "fhd", "task": "extend"}, None),
+        ("dashscope/wan3.0-video", {"resolution": "1080P"}, 0.825),
+        ("dashscope/wan2.6-i2v-flash", {"resolution": "1080P", "audio": True}, 2.5),  # yuan, as those below
+        ("dashscope/wan2.6-i2v-flash", {"resolution": "1080P", "audio": False}, 1.25),
+        ("dashscope/wan2.2-t2v-plus", {"resolution": "480P"}, 0.7),
+        ("dashscope/happyhorse-1.0-t2v", {"resolution": "720P"}, 4.5),
+    ],
+)
+def test_five_seconds(model: str, said: dict[str, Any], usd: float | None) -> None:
+    provider, _, name = model.partition("/")
+    rules = load_video(provider).VIDEOS[name].prices
+    found = video_cost([replace(rule, currency="USD") for rule in rules], job(seconds=5, **said), 5)
+    assert found == (None if usd is None else pytest.approx(usd))
+
+
+@pytest.mark.parametrize(("resolution", "seconds", "usd"), [("768P", 6, 0.28), ("768P", 10, 0.56), ("1080P", 6, 0.49)])
+def test_hailuo_is_paid_by_the_video(resolution: str, seconds: int, usd: float) -> None:
+    caps = load_video("minimax").VIDEOS["MiniMax-Hailuo-2.3"]
+    asked = job(resolution=resolution, seconds=seconds)
+    assert video_cost(caps.prices, asked, seconds - 0.1) == usd
+    assert video_estimate(caps, asked) == usd
+
+
+def test_omni_is_paid_by_tokens_where_they_are_told() -> None:
+    """1.50 for a million in, 17.50 for a million of video."""
+    rules = load_video("gemini").VIDEOS["gemini-omni-1.1-flash"].prices
+    usage = Usage(input_text=536, output_image=46_336)
+    assert video_cost(rules, job(resolution="1080p", seconds=8), 8, None, usage) == pytest.approx(0.811684)
+
+
 @pytest.mark.parametrize("provider", VIDEO_MAKERS)
 def test_a_bound_is_never_less_than_the_cost(provider: str) -> None:
     for model, caps in load_video(provider).VIDEOS.items():

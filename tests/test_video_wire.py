@@ -17,12 +17,14 @@ from proxy.credentials import Credentials
 from proxy.engine import Engine, silent
 from proxy.http import Allowed, Pools
 from proxy.metrics import Metrics
+from proxy.plan import Finish
+from proxy.trail import UNWATCHED, Left, Saved, Watch
 from tests import wire_case as wire
 from tests.fakes.base import running
 from tests.fakes.video import VideoFake
 from tests.pictures import media
 from translators import VIDEO_MAKERS, load_video
-from translators.base import Call, Caps, Done, Fault, FaultKind, Secret, Step, Wait
+from translators.base import Call, Caps, Done, Fault, FaultKind, Job, Secret, Step, Wait
 from translators.video import VideoCaps, VideoJob
 
 CASES = sorted(path for path in wire.HERE.glob("*/video_*.json"))
@@ -65,8 +67,14 @@ def test_video_wire(path: Path) -> None:
 @pytest.mark.parametrize("name", WIRED)
 def test_the_usual_conversations_are_there(name: str) -> None:
     kinds = {wire.load(path).get("kind") for path in CASES if path.parent.name == name}
+    stops = {bool(turn["cancel"]) for path in CASES if path.parent.name == name for turn in turns(path, "cancel")}
+    assert stops, "whether a task can be stopped"
     takes_frames = any(caps.first for caps in videos(name).values())
     assert kinds >= KINDS | (FRAMES if takes_frames else set())
+
+
+def turns(path: Path, member: str) -> list[dict[str, Any]]:
+    return [turn for turn in wire.load(path)["turns"] if member in turn]
 
 
 def videos(name: str) -> dict[str, VideoCaps]:
@@ -80,6 +88,10 @@ def test_what_is_said_of_models_makes_sense(name: str) -> None:
         assert caps.usual_seconds in {0, *caps.seconds}, model
         assert caps.text or caps.first or caps.references or caps.tasks - {"create"}, model
         assert caps.first or not caps.last, model
+        assert caps.usual_resolution in {"", *caps.resolutions}, model
+        assert caps.clip_types, model
+        assert caps.clip_seconds[0] <= caps.clip_seconds[1], model
+        assert load_video(name).video_caps(model) == caps
         assert all(rule.resolution is None or rule.resolution in caps.resolutions for rule in caps.prices), model
         assert caps.sizes or caps.ratios or caps.resolutions or caps.frames_shape, model
 
@@ -101,7 +113,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[VideoFake]:
     assert not made.broken, made.broken[0]
 
 
-async def made(fake: VideoFake, job: VideoJob, secret: Secret | None = None) -> Done:
+async def made(fake: VideoFake, job: VideoJob, secret: Secret | None = None, watch: Watch = UNWATCHED) -> Done:
     """What the engine makes of it with this fake as upstream."""
     translator = load_video(fake.name)
     upstream = Upstream(
@@ -111,7 +123,9 @@ async def made(fake: VideoFake, job: VideoJob, secret: Secret | None = None) -> 
     engine = Engine(pools, Credentials(nowhere, lambda: 0.0), pixels.Pixels(1).aside, metrics, 64 << 20)
     credential = Credential(f"{fake.name}#1", secret or fake.secret)
     try:
-        return await engine.run(job, Target(upstream, job.model, Caps(ops=frozenset())), credential, silent)
+        return await engine.run(
+            job, Target(upstream, job.model, Caps(ops=frozenset())), credential, silent, watch=watch
+        )
     finally:
         await pools.aclose()
 
@@ -158,3 +172,41 @@ async def test_a_wrong_credential(fake: VideoFake) -> None:
         await made(fake, fake.job("x"), fake.wrong)
     assert caught.value.kind == "auth"
     assert fake.tasks == 0
+
+
+class Unwanted(Watch):
+    """Of a video that nobody wants any more once it is submitted."""
+
+    wait: Wait
+
+    @property
+    def stopped(self) -> bool:
+        return True
+
+    def waiting(self, job: Job, wait: Wait) -> None:
+        self.wait = wait
+
+
+class Again(Watch):
+    """Of one that an earlier process has submitted."""
+
+    def __init__(self, job: VideoJob, wait: Wait) -> None:
+        self.left = Left(target="", credential="", saved=Saved(job=job, finish=Finish()), wait=wait)
+
+
+async def test_a_task_that_nobody_wants_is_stopped_where_it_can_be(fake: VideoFake) -> None:
+    """Then it is not made, as its polls tell."""
+    stoppable = fake.stoppable()
+    job = stoppable or fake.job("a cat walks")
+    watch = Unwanted()
+    with pytest.raises(Fault) as caught:
+        await made(fake, job, watch=watch)
+    assert caught.value.kind == "cancelled"
+    assert fake.tasks == 1
+    assert fake.stopped == (1 if stoppable else 0)
+    if stoppable:
+        with pytest.raises(Fault) as caught:
+            await made(fake, job, watch=Again(job, watch.wait))
+        assert caught.value.kind in {"upstream", "missing"}
+    else:
+        assert (await made(fake, job, watch=Again(job, watch.wait))).outputs

@@ -8,12 +8,13 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
+from proxy.video.prices import video_cost, video_estimate
 from tests.fakes.base import GOOD_KEY, running
 from tests.fakes.volcengine_video import VolcengineVideo
 from tests.pictures import media
 from tests.test_video_wire import made
 from translators import load_video
-from translators.base import Call, Wait
+from translators.base import Call, Usage, Wait
 from translators.video import VideoCaps, VideoJob
 
 ARK = load_video("volcengine")
@@ -63,12 +64,30 @@ async def test_every_model_is_asked_as_it_wants(fake: VolcengineVideo, model: st
         assert output.extra["last_frame"] == f"{fake.url}/last.png"
 
 
-def test_a_second_costs_what_its_tokens_cost() -> None:
-    """A million tokens at 46 yuan; 1280 x 720 x 24 / 1024 tokens in a second."""
-    prices = {rule.resolution: rule for rule in ARK.VIDEOS["doubao-seedance-2-0-260128"].prices}
-    assert prices["720p"].amount == pytest.approx(46 * 21_600 / 1_000_000)
-    assert {rule.currency for rule in prices.values()} == {"CNY"}
-    assert not ARK.VIDEOS["dreamina-seedance-2-0-260128"].prices  # sold in dollars, at prices that nobody lists here
+@pytest.mark.parametrize(
+    ("model", "said", "tokens", "yuan"),
+    [
+        ("doubao-seedance-2-0-260128", {}, 108_900, 5.0094),  # 46 a million
+        ("doubao-seedance-2-0-260128", {"resolution": "1080p"}, 245_025, 12.496275),
+        ("doubao-seedance-2-0-260128", {"task": "edit"}, 200_000, 5.6),
+        ("doubao-seedance-1-5-pro-251215", {"audio": True}, 108_900, 1.7424),
+        ("doubao-seedance-1-5-pro-251215", {"audio": False}, 108_900, 0.8712),
+        ("doubao-seedance-2-5-260628", {"task": "edit"}, 108_900, None),
+    ],
+)
+def test_a_video_costs_what_its_tokens_cost(model: str, said: dict[str, str], tokens: int, yuan: float | None) -> None:
+    caps = ARK.VIDEOS[model]
+    assert {rule.currency for rule in caps.prices} == {"CNY"}
+    rules = tuple(replace(rule, currency="USD") for rule in caps.prices)
+    job = replace(VideoJob(op="video", model=model, seconds=5, resolution="720p"), **said)
+    found = video_cost(rules, job, 5, None, Usage(output_image=tokens))
+    assert found == (None if yuan is None else pytest.approx(yuan))
+    bound = video_estimate(replace(caps, prices=rules), job, 5)
+    assert bound is None if yuan is None else bound and bound >= yuan
+
+
+def test_dollars_of_abroad_are_listed_by_nobody() -> None:
+    assert not ARK.VIDEOS["dreamina-seedance-2-0-260128"].prices
 
 
 def test_a_queued_task_is_stopped(fake: VolcengineVideo) -> None:
@@ -82,3 +101,11 @@ def test_a_queued_task_is_stopped(fake: VolcengineVideo) -> None:
     assert stop == Call(method="DELETE", path=poll.path, repeatable=True)
     assert httpx.request(stop.method, f"{fake.url}{fake.path}{stop.path}", headers=headers).json() == {}
     assert httpx.get(f"{fake.url}{fake.path}{poll.path}", headers=headers).json()["status"] == "cancelled"
+
+
+def test_an_endpoint_of_ones_own_and_another_date() -> None:
+    endpoint = ARK.video_caps("ep-20261120100000-abcde")
+    assert endpoint
+    assert not endpoint.prices
+    assert ARK.video_caps("doubao-seedance-2-5-261231") == ARK.VIDEOS["doubao-seedance-2-5-260628"]
+    assert ARK.video_caps("doubao-seedance-9-0-261231") is None

@@ -13,6 +13,7 @@ Source: https://docs.bfl.ai (FLUX 3 video, FLUX tools) and @ai-sdk/black-forest-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from translators import bfl
 from translators.base import Call, Done, Fault, Output, Price, Reply, Size, Step, Usage, Wait, base64
 from translators.video import VideoCaps, VideoJob
 
-__all__ = ["VIDEOS", "cancel", "check", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "check", "start", "step", "video_caps"]
 
 # ---- what the models can do
 
@@ -40,6 +41,7 @@ def pixels(ratio: str, shorter: int) -> Size:
 
 EDIT = VideoCaps(
     tasks=frozenset({"edit"}),
+    clip_bytes=15_000_000,
     clip_seconds=(0, 15),
     frames_shape=True,  # length, shape and sound are the clip's
     text=False,
@@ -60,14 +62,15 @@ VIDEOS: Mapping[str, VideoCaps] = {
         last=True,
         prompt_chars=32_000,
         input_bytes=15_000_000,  # 20 MB once it is base64
+        clip_bytes=15_000_000,
         input_edge=(256, 0),
         sound="choice",
         options=frozenset({"safety_tolerance", "version", "draft", "draft_cache", "keyframes", "user"}),
-        # As several resellers list it; none of the vendor's own was found. An extension costs more, which no rule can
-        # say. What was charged stands in the answer.
+        # As several resellers list it; none of the vendor's own was found. An extension costs more. What was charged
+        # stands in the answer.
         prices=(
-            Price(unit="second", amount=0.17, resolution="hd"),
-            Price(unit="second", amount=0.29, resolution="fhd"),
+            Price(unit="second", amount=0.17, resolution="hd", clip=False),
+            Price(unit="second", amount=0.29, resolution="fhd", clip=False),
         ),
         note="The option draft makes a cheap preview of the model's own size; draft_cache, which comes with it, makes "
         "that same video in full, and nothing else is heeded then.",
@@ -80,6 +83,14 @@ VIDEOS: Mapping[str, VideoCaps] = {
         note="Enlarges a clip, twice where upscale_factor (1.5 to 3) is not given; the prompt says what is in it.",
     ),
 }
+
+
+def video_caps(model: str) -> VideoCaps | None:
+    """A later version of a tool can do what the first can."""
+    return VIDEOS.get(model) or VIDEOS.get(VERSION.sub("-v1", model))
+
+
+VERSION = re.compile(r"-v\d+$")
 
 # ---- what is sent
 
@@ -98,6 +109,10 @@ def scene(job: VideoJob) -> dict[str, Any]:
     """What FLUX 3 takes: a new video, one that goes on from a clip, or a draft made in full."""
     if "draft_cache" in job.options:
         return {"mode": "draft_enhance"}
+    untimed = [each for each in listed(job.options.get("keyframes")) if isinstance(each, str)]
+    if len(untimed) > 2 and not job.seconds:
+        message = "Three keyframes or more without a time each need the length of the video."
+        raise Fault("invalid", message, code="missing_required_parameter", param="seconds")
     frames = [base64(frame) for frame in (job.first, job.last) if frame]
     if frames and "keyframes" in job.options:
         message = "A first frame and the option keyframes exclude each other: the first of the keyframes is that frame."
@@ -113,6 +128,10 @@ def scene(job: VideoJob) -> dict[str, Any]:
         "keyframes": frames or None,  # one stands at the beginning, a second at the end
         "start_video": clip(job),
     }
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def clip(job: VideoJob) -> Any:

@@ -22,7 +22,7 @@ from translators.base import Call, Done, Fault, FaultKind, Media, Output, Price,
 from translators.google import STATUSES, fault_in, worded
 from translators.video import VideoCaps, VideoJob
 
-__all__ = ["VIDEOS", "cancel", "check", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "check", "start", "step", "video_caps"]
 
 LATER = 5.0
 """Seconds between polls, of the five to ten that are advised."""
@@ -44,7 +44,13 @@ OMNI = VideoCaps(
     sound="always",
     params=frozenset({"seed"}),
     options=frozenset({"thinking_level", "safety_settings", "service_tier", "labels"}),
-    prices=(Price(unit="second", amount=0.1014, resolution="720p"),),  # 5,792 tokens at 17.50 USD a million
+    usual_resolution="720p",
+    clip_bytes=14_000_000,  # 20 MB of request in all, once it is base64
+    prices=(
+        Price(unit="token.text.in", amount=1.5, per=1_000_000),
+        Price(unit="token.image.out", amount=17.5, per=1_000_000),
+        Price(unit="second", amount=0.1014, resolution="720p"),  # about 5,792 tokens; of the others it is not told
+    ),
     note="Billed by tokens: a second of 720p has about 5,792. The prompt names references <IMAGE_REF_0> and so on.",
 )
 
@@ -52,6 +58,14 @@ VIDEOS: Mapping[str, VideoCaps] = {
     "gemini-omni-1.2-flash": replace(OMNI, seconds=tuple(range(3, 16))),
     "gemini-omni-1.1-flash": OMNI,
 }
+
+
+EDITION = re.compile(r"-(\d{3}|preview(-[\d-]+)?)$")
+
+
+def video_caps(model: str) -> VideoCaps | None:
+    """An edition of a model can do what the model can."""
+    return VIDEOS.get(model) or VIDEOS.get(EDITION.sub("", model))
 
 
 # ---- what is sent
@@ -221,6 +235,8 @@ UNSAFE = re.compile(r"safety|usage guidelines|prohibited|support codes|polic(?:y
 
 def failed(found: Interaction) -> Fault:
     """Why there is no video, by the status, the errors and their words."""
+    if found.status == "cancelled":
+        return Fault("upstream", "The task was cancelled at the provider.", code="task_canceled", final=True)
     problems = [*found.errors, *(turn.error for turn in found.steps if turn.error)]
     problem = next(iter(problems), Problem())
     code = str(problem.code or "") or None

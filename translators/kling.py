@@ -422,4 +422,5 @@ def fault(answer: Answer, reply: Reply) -> Fault:
     if kind == "missing":
         polled = reply.call.method == "GET"
         code, param = ("task_not_found", None) if polled else ("model_not_found", "model")
-    return Fault(kind, message, code=code, param=param, retry_after=retry_after(reply))
+    passing = reply.call.method == "GET" and kind in {"rate", "overloaded", "timeout", "upstream"}
+    return Fault(kind, message, code=code, param=param, retry_after=retry_after(reply), passing=passing)

@@ -54,11 +54,11 @@ NAMED = kling.NAMED
 TOLD = (Price(unit="credit", amount=UNIT),)
 
 
-def per_second(units: Mapping[str, float]) -> tuple[Price, ...]:
-    """Units for a second by resolution, with sound where it can be had: of silent ones fewer are told to be taken."""
-    return TOLD + tuple(
-        Price(unit="second", amount=round(amount * UNIT, 4), resolution=resolution)
-        for resolution, amount in units.items()
+def per_second(*units: float, sound: bool | None = None, clip: bool | None = None) -> tuple[Price, ...]:
+    """Units for a second at each resolution, as far as they go."""
+    return tuple(
+        Price(unit="second", amount=round(amount * UNIT, 4), resolution=resolution, sound=sound, clip=clip)
+        for resolution, amount in zip(MODES, units, strict=False)
     )
 
 
@@ -67,6 +67,7 @@ SILENT = VideoCaps(
     usual_seconds=5,
     ratios=("16:9", "9:16", "1:1"),
     resolutions=("720p", "1080p"),
+    usual_resolution="720p",
     pixels_of={
         "16:9@720p": (1280, 720), "9:16@720p": (720, 1280), "1:1@720p": (960, 960),
         "16:9@1080p": (1920, 1080), "9:16@1080p": (1080, 1920), "1:1@1080p": (1440, 1440),
@@ -89,7 +90,7 @@ TURBO = replace(
     last=False,
     prompt_chars=3072,
     sound="always",
-    prices=per_second({"720p": 0.8, "1080p": 1.0}),
+    prices=TOLD + per_second(0.8, 1.0),
     note="Several shots by the prompt: shot 1, 3, words; shot 2, 2, words;",
 )
 V3 = replace(
@@ -98,14 +99,21 @@ V3 = replace(
     last=True,
     sound="choice",
     options=NAMED | {"multi_shot", "element_list"},
-    prices=per_second({"720p": 0.9, "1080p": 1.2, "4k": 3.0}),
+    prices=TOLD + per_second(0.6, 0.8, 3.0, sound=False) + per_second(0.9, 1.2, 3.0, sound=True),
 )
 OMNI = replace(
     V3,
     tasks=frozenset({"create", "edit"}),
+    clip_inputs="url",
+    clip_types=("video/mp4", "video/quicktime"),
+    clip_bytes=200_000_000,
     clip_seconds=(3, 15.5),
     references=7,
     mixes=True,
+    prices=TOLD
+    + per_second(0.6, 0.8, 3.0, sound=False, clip=False)
+    + per_second(0.8, 1.0, 3.0, sound=True, clip=False)
+    + per_second(0.9, 1.2, 3.0, clip=True),
     note="The prompt may name the references @image_1, @image_2 … Edits a video by instruction, with four of them.",
 )
 O1 = replace(
@@ -129,6 +137,7 @@ V16 = replace(
     SILENT,
     tasks=frozenset({"create", "extend"}),
     extra_seconds=(5,),
+    clip_inputs="none",
     references=4,
     params=OLD,
     options=NAMED | {"cfg_scale"},

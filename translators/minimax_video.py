@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from translators import minimax
-from translators.base import Call, Done, Fault, FaultKind, Media, Output, Price, Reply, Step, Wait, data_url
+from translators.base import Call, Done, Fault, FaultKind, Media, Output, Price, Reply, Step, Usage, Wait, data_url
 from translators.minimax import Problem
 from translators.video import VideoCaps, VideoJob
 
@@ -39,11 +39,17 @@ def per_second(images: Price, **dollars: float) -> tuple[Price, ...]:
     return (*(Price(unit="second", amount=amount, resolution=name[1:]) for name, amount in dollars.items()), images)
 
 
+def whole(resolution: str, seconds: int, dollars: float) -> Price:
+    """Of a video of that length."""
+    return Price(unit="video", amount=dollars, resolution=resolution, seconds=seconds)
+
+
 H3 = VideoCaps(
     seconds=tuple(range(4, 16)),
     usual_seconds=5,
     ratios=("21:9", "16:9", "4:3", "1:1", "3:4", "9:16"),
     resolutions=("768P", "2K"),
+    usual_resolution="768P",  # it is always said
     frames_shape=True,
     first=True,
     last=True,
@@ -60,6 +66,7 @@ HAILUO_02 = VideoCaps(
     usual_seconds=6,
     ratios=("16:9",),  # of text alone, and never said
     resolutions=("512P", "768P", "1080P"),
+    usual_resolution="768P",
     pixels_of={"16:9@768P": (1366, 768), "16:9@1080P": (1920, 1080)},
     frames_shape=True,
     first=True,
@@ -74,17 +81,14 @@ HAILUO_2_3 = replace(
     HAILUO_02,
     resolutions=("768P", "1080P"),
     last=False,
-    # 0.28 for 6 seconds and 0.56 for 10
-    prices=(
-        Price(unit="second", amount=0.07, resolution="768P", free=2),
-        Price(unit="second", amount=0.49, per=6, resolution="1080P"),
-    ),
+    prices=(whole("768P", 6, 0.28), whole("768P", 10, 0.56), whole("1080P", 6, 0.49)),
     note="Silent. 1080P has 6 seconds at most.",
 )
 T2V_01 = replace(
     HAILUO_02,
     seconds=(6,),
     resolutions=("720P",),
+    usual_resolution="720P",
     pixels_of={"16:9@720P": (1280, 720)},
     first=False,
     last=False,
@@ -170,6 +174,8 @@ def moved(prompt: str, camera: str | None) -> str:
 
 # ---- what comes back
 
+UNCOUNTED = Usage()
+
 
 class Submitted(msgspec.Struct, frozen=True):
     """Of both generations."""
@@ -189,6 +195,13 @@ class Task2(msgspec.Struct, frozen=True):
     content: Content | None = None
     error: Problem | str | None = None
     duration: Any = None
+    usage: Any = None  # a `Count`
+
+
+class Count(msgspec.Struct, frozen=True):
+    """What is billed."""
+
+    total_seconds: float | None = None
 
 
 class Polled2(msgspec.Struct, frozen=True):
@@ -233,22 +246,18 @@ def submitted(call: Call, said: Submitted) -> Wait:
 def of_task_1(reply: Reply) -> Step:
     """Hailuo: the task names a file, and another call its address."""
     said = reply.read(Polled1)
-    found = wrong(reply)
     match said.status:
         case "Success" if said.file_id:
             asked = {"file_id": str(said.file_id)}
             return Call(method="GET", path=FILE, query=asked, repeatable=True, state=reply.call.query["task_id"])
         case "Success":
             raise nothing()
-        case "Fail" | "Failed":
-            fault = found or broken()
+        case status if status in FAILED:
+            fault = wrong(reply) or broken()
             fault.final = True
             raise fault
         case "Unknown":
             raise lost("The provider does not know this task.")
-    if found:
-        found.passing = True  # the poll was turned away: that says nothing of the task
-        raise found
     return Wait(reply.call, POLL, queued=said.status in {"Preparing", "Queueing"})
 
 
@@ -257,22 +266,30 @@ def of_task_2(reply: Reply) -> Step:
     match task.status:
         case "succeeded":
             told = {"seconds": task.duration} if task.duration else {}
-            return made((task.content or Content()).url, {"origin": {"id": task.id or ""}, **told})
+            extra = {"origin": {"id": task.id or ""}, **told}
+            return made((task.content or Content()).url, extra, counted(task.usage))
         case "failed":
             fault = meant(minimax.failed(task.error, reply), reply) if task.error else broken()
             fault.final = True
             raise fault
         case "cancelled":
-            raise Fault("cancelled", "The task was cancelled at the provider.", code="task_cancelled", final=True)
+            raise Fault("upstream", "The task was cancelled at the provider.", code="task_canceled", final=True)
         case "expired":
             raise Fault("upstream", "The task was not done before it expired.", code="task_expired", final=True)
     return Wait(reply.call, POLL, queued=task.status == "queued")
 
 
-def made(url: str | None, extra: Mapping[str, Any]) -> Done:
+def made(url: str | None, extra: Mapping[str, Any], usage: Usage = UNCOUNTED) -> Done:
     if not url:
         raise nothing()
-    return Done(outputs=(Output(url=url, extra=extra),))
+    return Done(outputs=(Output(url=url, extra=extra),), usage=usage)
+
+
+def counted(usage: object) -> Usage:
+    try:
+        return Usage(seconds=msgspec.convert(usage or {}, Count).total_seconds)
+    except msgspec.ValidationError:
+        return UNCOUNTED
 
 
 def cancel(job: VideoJob, waiting: Call) -> Call | None:
@@ -285,6 +302,7 @@ def cancel(job: VideoJob, waiting: Call) -> Call | None:
 # ---- what went wrong
 
 CODE = re.compile(r"\((\d{4})\)")
+FAILED = frozenset({"Fail", "Failed"})
 TURNED_AWAY: frozenset[FaultKind] = frozenset({"rate", "overloaded", "timeout", "upstream"})
 
 
@@ -301,10 +319,17 @@ def lost(message: str) -> Fault:
 
 
 def check(reply: Reply) -> None:
-    """A poll of Hailuo that was turned away, with status 200, is left to `step`, which sees whether the task failed."""
+    """A poll of Hailuo is turned away with status 200, which says nothing of the task. One that tells that the task has
+    failed is left to `step`.
+    """
     found = wrong(reply)
-    if found and not (polls(reply) and found.kind in TURNED_AWAY):
-        raise found
+    if found is None:
+        return
+    if polls(reply) and found.kind in TURNED_AWAY:
+        if reply.read(Polled1).status in FAILED:
+            return
+        found.passing = True
+    raise found
 
 
 def polls(reply: Reply) -> bool:

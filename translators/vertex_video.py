@@ -9,6 +9,7 @@ notebooks of 2026-08, read in November 2026.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,14 +17,14 @@ import msgspec
 from msgspec.structs import replace
 
 from translators import gemini_video
-from translators.base import Call, Done, Fault, FaultKind, Output, Price, Reply, Size, Step, Wait
+from translators.base import Call, Done, Fault, FaultKind, Output, Price, Reply, Size, Step, Usage, Wait
 from translators.gemini import chosen
 from translators.google import STATUSES
 from translators.google import Problem as Refusal
 from translators.vertex import GLOBAL_HOST, INPUT_BYTES, INPUT_TYPES, inline, model_path
 from translators.video import VideoCaps, VideoJob
 
-__all__ = ["VIDEOS", "cancel", "check", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "check", "start", "step", "video_caps"]
 
 LATER = 10.0
 """Seconds between polls, of the ten to fifteen that are advised."""
@@ -47,6 +48,7 @@ VEO = VideoCaps(
     usual_seconds=8,
     ratios=("16:9", "9:16"),
     resolutions=RESOLUTIONS,
+    usual_resolution="720p",
     pixels_of=PIXELS,
     first=True,
     last=True,
@@ -63,7 +65,7 @@ VEO = VideoCaps(
 )
 FAST = replace(VEO, prices=priced(0.1, 0.12, 0.3))
 PREVIEW: dict[str, Any] = {
-    "tasks": frozenset({"create", "extend"}), "extra_seconds": (7,), "clip_seconds": (1, 30),
+    "tasks": frozenset({"create", "extend"}), "extra_seconds": (7,), "clip_seconds": (1, 30), "clip_bytes": INPUT_BYTES,
     "note": f"Extends at 720p. {VEO.note}",
 }  # fmt: skip
 VIDEOS: Mapping[str, VideoCaps] = {
@@ -83,6 +85,14 @@ VIDEOS: Mapping[str, VideoCaps] = {
     "veo-3.1-fast-generate-preview": replace(FAST, **PREVIEW),
     **gemini_video.VIDEOS,
 }
+
+
+EDITION = re.compile(r"^(veo-.+)-\d{3}$")
+
+
+def video_caps(model: str) -> VideoCaps | None:
+    """Another edition of a model can do what the first can."""
+    return VIDEOS.get(model) or VIDEOS.get(EDITION.sub(r"\1-001", model)) or gemini_video.video_caps(model)
 
 
 # ---- what is sent
@@ -118,7 +128,7 @@ def body(job: VideoJob) -> dict[str, Any]:
         "sampleCount": 1,
         "durationSeconds": duration(job),
         "aspectRatio": job.ratio,
-        "resolution": "720p" if job.task == "extend" else job.resolution,
+        "resolution": resolution(job),
         "generateAudio": job.audio is not False,
         "negativePrompt": job.negative_prompt,
         "seed": job.seed,
@@ -126,6 +136,15 @@ def body(job: VideoJob) -> dict[str, Any]:
     parameters = {name: value for name, value in asked.items() if value is not None}
     parameters |= chosen(job, ("personGeneration", "enhancePrompt", "compressionQuality", "resizeMode", "fps"))
     return {"instances": [instance], "parameters": parameters} | chosen(job, ("labels",))
+
+
+def resolution(job: VideoJob) -> str | None:
+    if job.task != "extend":
+        return job.resolution
+    if job.resolution in {None, VEO.usual_resolution}:
+        return VEO.usual_resolution
+    text = f"This model extends videos at {VEO.usual_resolution} only."
+    raise Fault("invalid", text, code="invalid_value", param="resolution")
 
 
 EXTENDS, USUAL = 7, 8  # seconds
@@ -176,7 +195,8 @@ def step(job: VideoJob, reply: Reply) -> Step:
     if found.error:
         raise ended(found.error)
     if found.done:
-        return finished(found.response, reply)
+        done = finished(found.response, reply)
+        return replace(done, usage=Usage(seconds=EXTENDS)) if job.task == "extend" else done
     call = reply.call
     if call.path.endswith(POLLED):
         return Wait(call, LATER)

@@ -38,7 +38,7 @@ from translators.shapes import unread
 from translators.video import Task, VideoCaps, VideoJob
 from translators.volcengine import Problem
 
-__all__ = ["VIDEOS", "cancel", "check", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "check", "start", "step", "video_caps"]
 
 TASKS = "/contents/generations/tasks"
 POLL = 10.0  # seconds; a video takes one to five minutes
@@ -72,18 +72,30 @@ FRAMES_2_0 = FRAMES | {"16:9@4k": (3840, 2160), "9:16@4k": (2160, 3840)}
 FRAMES_2_5 = FRAMES | {"16:9@480p": (854, 480), "9:16@480p": (480, 854)}
 
 
-def by_token(frames: Mapping[str, Size], **yuan: float) -> tuple[Price, ...]:
-    """The price of a second at 16:9 from that of a million tokens: 24 frames a second, a token for 1024 pixels."""
-    return tuple(
-        Price(
-            unit="second",
-            amount=round(width * height * 24 / 1024 * amount / 1_000_000, 4),
-            currency="CNY",
-            resolution=tier[1:],
+MILLION = 1_000_000
+FRAMES_PER_SECOND = 24.5  # at most: 24, and one more for all of a video, which has two seconds at least
+
+
+def by_token(
+    frames: Mapping[str, Size], yuan: Mapping[str, float], *, sound: bool | None = None, clip: bool | None = None
+) -> tuple[Price, ...]:
+    """The price of a million tokens, which an answer counts; and what a second costs by it, of the largest frames: a
+    token for 1024 pixels. With `service_tier` "flex" it is half of that, which no rule can tell.
+    """
+    rules: list[Price] = []
+    for tier, amount in yuan.items():
+        rule = Price(
+            unit="token.image.out", amount=amount, per=MILLION, currency="CNY", resolution=tier, sound=sound, clip=clip
         )
-        for tier, amount in yuan.items()
-        for width, height in [frames[f"16:9@{tier[1:]}"]]
-    )
+        area = max(width * height for name, (width, height) in frames.items() if name.endswith(f"@{tier}"))
+        second = area / 1024 * FRAMES_PER_SECOND * amount / MILLION
+        rules += (rule, replace(rule, unit="second", amount=round(second, 4), per=1))
+    return tuple(rules)
+
+
+def at_all(amount: float) -> dict[str, float]:
+    """The same at each resolution."""
+    return dict.fromkeys(("480p", "720p", "1080p"), amount)
 
 
 EXPIRES = frozenset({"execution_expires_after"})
@@ -96,6 +108,7 @@ SEEDANCE_1_0 = VideoCaps(
     usual_seconds=5,
     ratios=RATIOS,
     resolutions=("480p", "720p", "1080p"),
+    usual_resolution="720p",  # it is always said
     pixels_of=FRAMES_1_0,
     first=True,
     last=True,
@@ -105,16 +118,16 @@ SEEDANCE_1_0 = VideoCaps(
     input_edge=(300, 6000),
     params=PARAMS | {"camera"},
     options=TIERS,
-    prices=by_token(FRAMES_1_0, _480p=15, _720p=15, _1080p=15),
+    prices=by_token(FRAMES_1_0, at_all(15)),
     note="Silent. The only camera movement is `fixed`.",
 )
-LITE = replace(SEEDANCE_1_0, first=False, last=False, prices=by_token(FRAMES_1_0, _480p=10, _720p=10, _1080p=10))
+LITE = replace(SEEDANCE_1_0, first=False, last=False, prices=by_token(FRAMES_1_0, at_all(10)))
 SEEDANCE_1_5 = replace(
     SEEDANCE_1_0,
     seconds=tuple(range(4, 13)),
     pixels_of=FRAMES,
     sound="choice",
-    prices=by_token(FRAMES, _480p=16, _720p=16, _1080p=16),
+    prices=by_token(FRAMES, at_all(16), sound=True) + by_token(FRAMES, at_all(8), sound=False),
     note="Without sound it costs half. The only camera movement is `fixed`.",
 )
 SEEDANCE_2_0 = replace(
@@ -122,13 +135,17 @@ SEEDANCE_2_0 = replace(
     tasks=EVERY,
     seconds=tuple(range(4, 16)),
     extra_seconds=tuple(range(4, 16)),
+    clip_types=("video/mp4", "video/quicktime"),
+    clip_inputs="url",
+    clip_bytes=50_000_000,
     clip_seconds=(2, 15),
     resolutions=("480p", "720p", "1080p", "4k"),
     pixels_of=FRAMES_2_0,
     references=9,
     params=PARAMS,
     options=EXPIRES | {"tools"},
-    prices=by_token(FRAMES_2_0, _480p=46, _720p=46, _1080p=51, _4k=26),
+    prices=by_token(FRAMES_2_0, {**at_all(46), "1080p": 51, "4k": 26}, clip=False)
+    + by_token(FRAMES_2_0, {**at_all(28), "1080p": 31}, clip=True),  # at 4k not found
     note="Pictures of real people are refused.",
 )
 SEEDANCE_2_5 = replace(
@@ -140,7 +157,7 @@ SEEDANCE_2_5 = replace(
     pixels_of=FRAMES_2_5,
     frames_shape=True,
     references=30,
-    prices=by_token(FRAMES_2_5, _480p=70, _720p=70, _1080p=77),
+    prices=by_token(FRAMES_2_5, {**at_all(70), "1080p": 77}, clip=False),  # with a clip not found
 )
 FAST = ("480p", "720p")
 
@@ -148,16 +165,21 @@ CHINA: Mapping[str, VideoCaps] = {
     "doubao-seedance-2-5-260628": SEEDANCE_2_5,
     "doubao-seedance-2-0-260128": SEEDANCE_2_0,
     "doubao-seedance-2-0-fast-260128": replace(
-        SEEDANCE_2_0, resolutions=FAST, pixels_of=FRAMES, prices=by_token(FRAMES, _480p=37, _720p=37)
+        SEEDANCE_2_0,
+        resolutions=FAST,
+        pixels_of=FRAMES,
+        prices=by_token(FRAMES, dict.fromkeys(FAST, 37), clip=False)
+        + by_token(FRAMES, dict.fromkeys(FAST, 22), clip=True),
     ),
     "doubao-seedance-2-0-mini-260615": replace(
-        SEEDANCE_2_0, resolutions=FAST, pixels_of=FRAMES, prices=by_token(FRAMES, _480p=23, _720p=23)
+        SEEDANCE_2_0,
+        resolutions=FAST,
+        pixels_of=FRAMES,
+        prices=by_token(FRAMES, dict.fromkeys(FAST, 23), clip=False),
     ),
     "doubao-seedance-1-5-pro-251215": SEEDANCE_1_5,
     "doubao-seedance-1-0-pro-250528": SEEDANCE_1_0,
-    "doubao-seedance-1-0-pro-fast-251015": replace(
-        SEEDANCE_1_0, last=False, prices=by_token(FRAMES_1_0, _480p=4.2, _720p=4.2, _1080p=4.2)
-    ),
+    "doubao-seedance-1-0-pro-fast-251015": replace(SEEDANCE_1_0, last=False, prices=by_token(FRAMES_1_0, at_all(4.2))),
     "doubao-seedance-1-0-lite-t2v-250428": LITE,
     "doubao-seedance-1-0-lite-i2v-250428": replace(
         LITE, text=False, first=True, last=True, references=4, note="Silent. References do not go with 1080p."
@@ -172,6 +194,26 @@ def abroad(model: str) -> str:
 
 
 VIDEOS: Mapping[str, VideoCaps] = {**CHINA, **{abroad(name): replace(caps, prices=()) for name, caps in CHINA.items()}}
+ENDPOINT = replace(
+    SEEDANCE_2_0,
+    seconds=tuple(range(4, 13)),
+    extra_seconds=tuple(range(4, 13)),
+    resolutions=SEEDANCE_1_0.resolutions,
+    pixels_of=FRAMES,
+    frames_shape=True,
+    prices=(),
+    note="Which model it leads to is not known: it has what all of them make, and what some of them take.",
+)
+DATE = re.compile(r"-\d{6}$")
+
+
+def video_caps(model: str) -> VideoCaps | None:
+    """An endpoint of one's own has a name of its own; a model of another date can do what its siblings can."""
+    if model.startswith("ep-"):
+        return ENDPOINT
+    family = DATE.sub("", model)
+    return VIDEOS.get(model) or next((caps for name, caps in VIDEOS.items() if DATE.sub("", name) == family), None)
+
 
 # ---- what is sent
 
@@ -190,7 +232,7 @@ def start(job: VideoJob) -> Step:
         "seed": job.seed,
         "watermark": job.watermark,
         "generate_audio": job.audio,
-        "camera_fixed": fixed(job.camera),
+        "camera_fixed": fixed(job),
         "safety_identifier": job.safety_identifier,
         "omni_reference_task_type": TYPES.get(job.task) if newest(job) else None,
     }
@@ -255,12 +297,12 @@ def duration(job: VideoJob) -> int | None:
     return job.seconds or (-1 if job.task == "extend" else None)
 
 
-def fixed(camera: str | None) -> bool | None:
-    if camera is None:
+def fixed(job: VideoJob) -> bool | None:
+    if job.camera is None:
         return None
-    if camera == "fixed":
+    if job.camera == "fixed" and not job.references:
         return True
-    text = f"Invalid value: '{camera}'. The only supported value is 'fixed'."
+    text = f"Invalid value: '{job.camera}'. The only supported value is 'fixed', and none beside references."
     raise Fault("invalid", text, code="invalid_value", param="camera")
 
 
@@ -302,7 +344,7 @@ def step(job: VideoJob, reply: Reply) -> Step:
         case "failed":
             raise Fault("upstream", "The provider failed to make the video.", code="task_failed", final=True)
         case "cancelled":
-            raise Fault("cancelled", "The task was cancelled at the provider.", code="task_cancelled", final=True)
+            raise Fault("upstream", "The task was cancelled at the provider.", code="task_canceled", final=True)
         case "expired":
             raise Fault("upstream", "The task was not done before it expired.", code="task_expired", final=True)
     return Wait(reply.call, POLL, queued=task.status == "queued")

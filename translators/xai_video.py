@@ -11,6 +11,7 @@ Source: @ai-sdk/xai 5.0.12 (recorded bodies) and xai-sdk 1.21.0 (limits), read 2
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from translators import xai
 from translators.base import Call, Done, Fault, Output, Price, Reply, Size, Step, Usage, Wait, data_url
 from translators.video import VideoCaps, VideoJob
 
-__all__ = ["VIDEOS", "cancel", "check", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "check", "start", "step", "video_caps"]
 
 # ---- what the models can do
 
@@ -60,6 +61,7 @@ IMAGINE = VideoCaps(
     clip_seconds=(0, 30),  # to extend, at least 2; to edit, at most 8.7
     ratios=RATIOS,
     resolutions=("480p", "720p"),
+    usual_resolution="480p",
     pixels_of=sized("480p", "720p"),
     frames_shape=True,  # another ratio stretches the picture
     first=True,
@@ -100,6 +102,14 @@ VIDEOS: Mapping[str, VideoCaps] = {
     "grok-imagine-video": IMAGINE,
 }
 
+LATER = re.compile(r"-(20\d\d-\d\d-\d\d|latest|preview)$")
+
+
+def video_caps(model: str) -> VideoCaps | None:
+    """A dated model can do what the one can whose name it bears."""
+    return VIDEOS.get(model) or VIDEOS.get(LATER.sub("", model))
+
+
 # ---- what is sent
 
 
@@ -119,7 +129,12 @@ def start(job: VideoJob) -> Step:
 def scene(job: VideoJob) -> dict[str, Any]:
     """The members of a new video."""
     if job.references and job.resolution == "1080p":
-        raise Fault("invalid", f"The model {job.model} makes at most 720p from references.", param="size")
+        raise Fault(
+            "invalid",
+            f"The model {job.model} makes at most 720p from references.",
+            code="invalid_value",
+            param="resolution",
+        )
     return {
         "duration": job.seconds,
         "aspect_ratio": job.ratio,

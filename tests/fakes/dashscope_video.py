@@ -15,6 +15,7 @@ from msgspec import Meta
 from tests.fakes.base import GOOD_KEY
 from tests.fakes.dashscope import Refused, answer, authorized, invalid, refusal
 from tests.fakes.video import VideoFake
+from translators.video import VideoJob
 
 MAIN, FRAMES = "video-generation/video-synthesis", "image2video/video-synthesis"
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
@@ -51,6 +52,7 @@ class Keyed(Strict):
     last_frame_url: str | None = None
     prompt: str | None = None
     negative_prompt: Negative | None = None
+    template: str | None = None
 
 
 class Referring(Strict):
@@ -176,6 +178,9 @@ MODELS: dict[str, Model] = {
 }  # fmt: skip
 
 
+STOPPED = -1
+
+
 @dataclass
 class DashscopeVideo(VideoFake):
     name: ClassVar[str] = "dashscope"
@@ -188,6 +193,9 @@ class DashscopeVideo(VideoFake):
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": f"{self.url}{self.path}"}
+
+    def stoppable(self) -> VideoJob:
+        return self.job("a cat walks")
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -223,6 +231,8 @@ class DashscopeVideo(VideoFake):
         name = request.match_info["task"]
         if name not in self.polls:
             return answer(output={"task_id": name, "task_status": "UNKNOWN"})
+        if self.polls[name] == STOPPED:
+            return answer(output={"task_id": name, "task_status": "CANCELED"})
         self.polls[name] += 1
         if self.polls[name] <= 2:
             return answer(output={"task_id": name, "task_status": ("PENDING", "RUNNING")[self.polls[name] - 1]})
@@ -241,9 +251,12 @@ class DashscopeVideo(VideoFake):
             authorized(request)
         except Refused as refused:
             return refusal(refused)
-        if self.polls.get(request.match_info["task"]) not in {0, 1}:
+        name = request.match_info["task"]
+        if self.polls.get(name) not in {0, 1}:
             text = "Failed to cancel the task, please confirm if the task is in PENDING status."
             return refusal(Refused("UnsupportedOperation", text))
+        self.polls[name] = STOPPED
+        self.stopped += 1
         return answer()
 
     async def file(self, request: web.Request) -> web.Response:

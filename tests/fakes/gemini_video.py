@@ -13,6 +13,7 @@ from msgspec import Meta
 from tests.fakes.base import GOOD_KEY
 from tests.fakes.gemini import Refused, body_of, decoded, require
 from tests.fakes.video import VideoFake
+from translators.video import VideoJob
 
 
 class Exact(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -105,6 +106,9 @@ class GeminiVideo(VideoFake):
             web.get("/signed/{name}.mp4", self.signed),
         ]
 
+    def stoppable(self) -> VideoJob:
+        return self.job("a cat walks")
+
     def interactions(self, at: str) -> list[web.RouteDef]:
         one = f"{at}/{{name}}"
         return [web.post(at, self.create), web.get(one, self.poll), web.post(f"{one}/cancel", self.stop)]
@@ -182,6 +186,7 @@ class GeminiVideo(VideoFake):
         except Refused as refused:
             return refused.answer()
         begun.cancelled = True
+        self.stopped += 1
         return web.json_response({"id": name, "status": "cancelled"})
 
     async def file(self, request: web.Request) -> web.Response:

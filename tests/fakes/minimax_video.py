@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from tests.fakes.minimax import Refused, authorized, opened, prompted, read
 from tests.fakes.video import VideoFake
+from translators.video import VideoJob
 
 
 class Url(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,6 +94,9 @@ class MinimaxVideo(VideoFake):
 
     begun: dict[str, list[str]] = field(default_factory=dict)  # what a task's polls still say
 
+    def stoppable(self) -> VideoJob:
+        return self.job("a cat walks")
+
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v2/video_generation", self.create_2),
@@ -153,6 +157,7 @@ class MinimaxVideo(VideoFake):
         except Refused as refused:
             return no(refused)
         self.begun[number] = ["cancelled"]
+        self.stopped += 1
         return web.json_response({"task_id": number, "status": "cancelled"})
 
     # ---- Hailuo

@@ -46,10 +46,16 @@ class OpenAIVideo(VideoFake):
     def job(self, prompt: str) -> VideoJob:
         return replace(super().job(prompt), site={"base_url": f"{self.url}{self.path}"})
 
+    def stoppable(self) -> VideoJob:
+        """At a server that stops what it deletes."""
+        job = self.job("a cat walks")
+        return replace(job, site={**job.site, "dialect": "vllm-omni"})
+
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1/videos", self.answer(self.create)),
             web.get("/v1/videos/{id}", self.answer(self.poll)),
+            web.delete("/v1/videos/{id}", self.answer(self.delete)),
             web.get("/v1/videos/{id}/content", self.answer(self.content)),
         ]
 
@@ -100,6 +106,14 @@ class OpenAIVideo(VideoFake):
             error = {"code": "internal_error", "message": "An internal error occurred."}
             return web.json_response(shown(name, work, "failed") | {"error": error})
         return web.json_response(shown(name, work, "completed"))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Stops it, and forgets it."""
+        name, work = self.work(request)
+        if work.polls < 3:
+            self.stopped += 1
+        del self.works[name]
+        return web.json_response({"id": name, "object": "video.deleted", "deleted": True})
 
     async def content(self, request: web.Request) -> web.Response:
         _, work = self.work(request)

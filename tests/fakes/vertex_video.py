@@ -9,6 +9,7 @@ import msgspec
 import pybase64
 from aiohttp import web
 from msgspec import Meta
+from msgspec.structs import replace
 
 from tests.fakes import gemini_video
 from tests.fakes.base import GOOD_KEY
@@ -103,6 +104,10 @@ class VertexVideo(gemini_video.GeminiVideo):
     def job(self, prompt: str) -> VideoJob:
         site = {"project": "demo-project", "base_url": f"{self.url}{self.path}"}
         return VideoJob(op="video", model=self.generates, prompt=prompt, site=site)
+
+    def stoppable(self) -> VideoJob:
+        """An interaction; a prediction goes on."""
+        return replace(self.job("a cat walks"), model="gemini-omni-1.2-flash")
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"project": "demo-project", "api_key": key, "base_url": f"{self.url}{self.path}"}

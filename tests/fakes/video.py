@@ -28,8 +28,13 @@ class VideoFake(Fake):
     video: ClassVar[bytes] = VIDEO
 
     tasks: int = 0  # that were begun
+    stopped: int = 0  # of these
     received: list[bytes] = field(default_factory=list)  # pictures, as they arrived
 
     def job(self, prompt: str) -> VideoJob:
         """A video that it makes of text."""
         return VideoJob(op="video", model=self.generates, prompt=prompt)
+
+    def stoppable(self) -> VideoJob | None:
+        """A video whose task can be stopped before it is begun; `None` where no task can be."""
+        return None

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tests.fakes.video import VideoFake
 from tests.fakes.volcengine import Refused, authorized, invalid
+from translators.video import VideoJob
 
 
 class Url(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,6 +117,9 @@ class VolcengineVideo(VideoFake):
 
     begun: dict[str, Task] = field(default_factory=dict)
 
+    def stoppable(self) -> VideoJob:
+        return self.job("a cat walks")
+
     def routes(self) -> list[web.RouteDef]:
         tasks = f"{self.path}/contents/generations/tasks"
         return [
@@ -171,6 +175,7 @@ class VolcengineVideo(VideoFake):
             return no(refused)
         if task.status == "queued":
             task.status = "cancelled"
+            self.stopped += 1
         else:
             del self.begun[request.match_info["id"]]
         return web.json_response({})

@@ -21,13 +21,13 @@ from urllib.parse import quote
 import msgspec
 from msgspec.structs import replace
 
-from translators.base import Call, Done, Fault, Inline, Media, Output, Price, Reply, Size, Step, Wait, data_url
+from translators.base import Call, Done, Fault, Inline, Media, Output, Price, Reply, Size, Step, Usage, Wait, data_url
 from translators.dashscope import uploads
 from translators.dashscope.images import ASYNC, check_job
 from translators.dashscope.models import SERVICES, SNAPSHOT
 from translators.video import Task, VideoCaps, VideoJob
 
-__all__ = ["VIDEOS", "cancel", "start", "step"]
+__all__ = ["VIDEOS", "cancel", "start", "step", "video_caps"]
 
 LATER = 15.0
 """Seconds between polls, as the vendor advises: a video takes one to five minutes."""
@@ -108,9 +108,11 @@ def priced(currency: Literal["USD", "CNY"], amounts: Mapping[str, float]) -> dic
 # ---- models
 
 TYPES = ("image/jpeg", "image/png", "image/bmp", "image/webp")
+CLIPS = ("video/mp4", "video/quicktime")
 SEEDED = frozenset({"seed", "watermark"})
 TUNED = SEEDED | {"negative_prompt"}
 EXTEND = frozenset({"prompt_extend"})
+EFFECT = frozenset({"template"})  # an effect, beside which the prompt is not heeded
 SHOTS = EXTEND | {"shot_type"}
 EDITS: frozenset[Task] = frozenset({"edit"})
 FROM_FRAME = {"text": False, "first": True, "frames_shape": True, "ratios": (), "pixels_of": {}}
@@ -119,6 +121,7 @@ SHAPED_2 = {"ratios": FIVE_RATIOS, "pixels_of": WAN_2}
 OLD = VideoCaps(
     seconds=(5,),
     usual_seconds=5,
+    clip_types=CLIPS,
     prompt_chars=800,
     input_types=TYPES,
     input_bytes=10_000_000,
@@ -142,8 +145,14 @@ WAN_26 = replace(
     **yuan(p720=0.6, p1080=1.0),
 )
 FLASH_26 = {
-    "sound": "choice", **yuan(p720=0.3, p1080=0.5), "note": "Without sound it costs half as much.",
-}  # fmt: skip
+    "sound": "choice",
+    "prices": tuple(
+        replace(price, amount=price.amount * share, sound=sound)
+        for sound, share in ((True, 1), (False, 0.5))
+        for price in yuan(p720=0.3, p1080=0.5)["prices"]
+    ),
+    "note": "Without sound it costs half as much.",
+}
 R2V_26 = replace(
     WAN_26,
     text=False,
@@ -178,6 +187,7 @@ WAN_3 = replace(
     options=EXTEND | {"enable_thinking"},
 )
 HORSE = VideoCaps(
+    clip_types=CLIPS,
     seconds=tuple(range(3, 16)),
     usual_seconds=5,
     ratios=NINE_RATIOS,
@@ -202,11 +212,20 @@ KLING = VideoCaps(
     first=True,
     last=True,
     inputs="url",
+    clip_inputs="url",
+    clip_types=CLIPS,
+    clip_bytes=200_000_000,
     sound="choice",
     params=frozenset({"watermark"}),
     options=frozenset({"multi_shot", "shot_type", "multi_prompt", "element_list"}),
     note="In Beijing alone, and only once it is activated in the console.",
 )
+
+
+def with_effects(caps: VideoCaps, **changes: Any) -> VideoCaps:
+    """A model of frames, which has effects by the name of a template, too."""
+    return replace(caps, options=caps.options | EFFECT, **changes)
+
 
 LISTED: Mapping[str, VideoCaps] = {
     "wan3.0-video": replace(WAN_3, **dollars(p480=0.041, p720=0.083, p1080=0.165)),
@@ -256,23 +275,23 @@ LISTED: Mapping[str, VideoCaps] = {
         options=frozenset({"audio_setting"}),
     ),
     "wan2.6-t2v": replace(WAN_26, **SHAPED_2),
-    "wan2.6-i2v": replace(WAN_26, **FROM_FRAME),
-    "wan2.6-i2v-flash": replace(WAN_26, **FROM_FRAME, **FLASH_26),
+    "wan2.6-i2v": with_effects(WAN_26, **FROM_FRAME),
+    "wan2.6-i2v-flash": with_effects(WAN_26, **FROM_FRAME, **FLASH_26),
     "wan2.6-r2v": R2V_26,
     "wan2.6-r2v-flash": replace(R2V_26, **FLASH_26 | {"note": f"{R2V_26.note} {FLASH_26['note']}"}),
     "wan2.6-t2v-us": replace(WAN_26, **SHAPED_2, **US_26),
     "wan2.6-i2v-us": replace(WAN_26, **FROM_FRAME, **US_26 | {"seconds": (5, 10, 15)}),
     "wan2.5-t2v-preview": replace(WAN_25, **SHAPED_2),
-    "wan2.5-i2v-preview": replace(WAN_25, **FROM_FRAME),
+    "wan2.5-i2v-preview": with_effects(WAN_25, **FROM_FRAME),
     "wan2.2-t2v-plus": replace(OLD, **SHAPED_2, **yuan(p480=0.14, p1080=0.7)),
-    "wan2.2-i2v-plus": replace(OLD, **FROM_FRAME, **yuan(p480=0.14, p1080=0.7)),
-    "wan2.2-i2v-flash": replace(OLD, **FROM_FRAME, **yuan(p480=0.1, p720=0.2, p1080=0.48)),
-    "wan2.2-kf2v-flash": replace(OLD, **KEYS_22, **yuan(p480=0.1, p720=0.2, p1080=0.48)),
+    "wan2.2-i2v-plus": with_effects(OLD, **FROM_FRAME, **yuan(p480=0.14, p1080=0.7)),
+    "wan2.2-i2v-flash": with_effects(OLD, **FROM_FRAME, **yuan(p480=0.1, p720=0.2, p1080=0.48)),
+    "wan2.2-kf2v-flash": with_effects(OLD, **KEYS_22, **yuan(p480=0.1, p720=0.2, p1080=0.48)),
     "wanx2.1-t2v-turbo": replace(OLD, **SHAPED_2, **yuan(p480=0.24, p720=0.24)),
     "wanx2.1-t2v-plus": replace(OLD, **SHAPED_2, **yuan(p720=0.7)),
-    "wanx2.1-i2v-turbo": replace(OLD, **FROM_FRAME, seconds=(3, 4, 5), **yuan(p480=0.24, p720=0.24)),
-    "wanx2.1-i2v-plus": replace(OLD, **FROM_FRAME, **yuan(p720=0.7)),
-    "wanx2.1-kf2v-plus": replace(OLD, **KEYS_22, **yuan(p720=0.7)),
+    "wanx2.1-i2v-turbo": with_effects(OLD, **FROM_FRAME, seconds=(3, 4, 5), **yuan(p480=0.24, p720=0.24)),
+    "wanx2.1-i2v-plus": with_effects(OLD, **FROM_FRAME, **yuan(p720=0.7)),
+    "wanx2.1-kf2v-plus": with_effects(OLD, **KEYS_22, **yuan(p720=0.7)),
     "kling/kling-v3-video-generation": KLING,
     "kling/kling-v3-omni-video-generation": replace(
         KLING,
@@ -286,15 +305,15 @@ LISTED: Mapping[str, VideoCaps] = {
 
 
 def fitting(caps: VideoCaps) -> VideoCaps:
-    """`caps` with the pixels of its own resolutions alone."""
+    """`caps` with the pixels of its own resolutions alone, and the one that is said where none is asked for."""
     own = {name: size for name, size in caps.pixels_of.items() if name.partition("@")[2] in caps.resolutions}
-    return replace(caps, pixels_of=own)
+    return replace(caps, pixels_of=own, usual_resolution=HD if HD in caps.resolutions else caps.resolutions[-1])
 
 
 VIDEOS: Mapping[str, VideoCaps] = {model: fitting(caps) for model, caps in LISTED.items()}
 
 
-def known(model: str) -> VideoCaps | None:
+def video_caps(model: str) -> VideoCaps | None:
     """A dated snapshot can do what the model does that it is one of."""
     return VIDEOS.get(model) or VIDEOS.get(SNAPSHOT.sub("", model))
 
@@ -396,9 +415,8 @@ MODES = {HD: "std", FULL: "pro"}
 
 def shaped(job: VideoJob, by: Wire) -> dict[str, Any]:
     """How large it becomes, in the layout's words. A resolution is always sent: unsaid it is 1080P, the dearest."""
-    caps = known(job.model)
-    among = caps.resolutions if caps else ()
-    resolution = job.resolution or (HD if HD in among or not among else among[-1])
+    caps = video_caps(job.model)
+    resolution = job.resolution or (caps.usual_resolution if caps else HD)
     if by.layout == "modes":
         return {"mode": MODES[resolution], "aspect_ratio": job.ratio}
     if by.layout == "media" or job.first:
@@ -417,7 +435,7 @@ LONGEST = 15
 def duration(job: VideoJob) -> int | None:
     """How long all of it becomes. Of an extension that counts the clip, whose length an earlier result tells."""
     if job.task != "extend":
-        caps = known(job.model) if job.task == "create" else None
+        caps = video_caps(job.model) if job.task == "create" else None
         return job.seconds or (caps.usual_seconds or None if caps else None)
     if not (clip := job.origin.get("seconds")):
         text = "This model extends videos that were made here; of another clip it has to know the length."
@@ -442,7 +460,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """Seconds. Older models tell `video_duration`; `duration` may count a clip that was sent, too."""
+    """Seconds. Older models tell `video_duration`; `duration` counts a clip that was sent, too, as it is billed."""
 
     output_video_duration: float | None = None
     video_duration: float | None = None
@@ -492,7 +510,8 @@ def finished(job: VideoJob, output: Ended, usage: Counted | None) -> Done:
         extra["seconds"] = seconds
         origin["seconds"] = f"{seconds:g}"
     revised = output.actual_prompt if output.actual_prompt != job.prompt else None
-    return Done(outputs=(Output(url=url, revised_prompt=revised or None, extra=extra),))
+    billed = Usage(seconds=counted.duration or counted.video_duration)
+    return Done(outputs=(Output(url=url, revised_prompt=revised or None, extra=extra),), usage=billed)
 
 
 def cancel(job: VideoJob, waiting: Call) -> Call | None:
