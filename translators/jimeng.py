@@ -329,7 +329,7 @@ def step(job: Job, reply: Reply) -> Step:
         return Done(outputs=tuple(outputs))
     if data.status == "done" or reply.call.query["Action"] == PROCESS:
         raise nothing()
-    return Wait(reply.call, PROVIDER.poll_seconds)
+    return Wait(reply.call, PROVIDER.poll_seconds, queued=data.status == "in_queue")
 
 
 # ---- what went wrong

@@ -195,7 +195,7 @@ def step(job: Job, reply: Reply) -> Step:
         path = f"/tasks/{quote(str(answer.task_id), safe='')}"
         return Wait(Call(method="GET", path=path, headers=TASK, repeatable=True), FIRST_POLL)
     if answer.task_status not in SUCCESS:
-        return Wait(reply.call, PROVIDER.poll_seconds)
+        return Wait(reply.call, PROVIDER.poll_seconds, queued=answer.task_status == "PENDING")
     return finished(answer.output_images or [])
 
 

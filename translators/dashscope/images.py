@@ -173,7 +173,7 @@ def step(job: Job, reply: Reply) -> Step:
         return uploaded(job, call)
     output = reply.read(Answer).output or Answered()
     if call.method == "GET":
-        return finished(job, output, reply) if output.task_status == "SUCCEEDED" else again(call)
+        return finished(job, output, reply) if output.task_status == "SUCCEEDED" else again(call, output)
     if not wire(job.model).task:
         return finished(job, output, reply)
     if not output.task_id:
@@ -188,10 +188,11 @@ def uploaded(job: Job, call: Call) -> Step:
     return uploads.post(left[0], state) if left else submit(job, state.stored)
 
 
-def again(call: Call) -> Wait:
+def again(call: Call, output: Answered) -> Wait:
     """The next poll; its state counts them."""
     polls = int(call.state)
-    return Wait(replace(call, state=str(polls + 1)), SOON if polls < EARLY_POLLS else LATE)
+    queued = output.task_status in {"PENDING", "SUSPENDED"}
+    return Wait(replace(call, state=str(polls + 1)), SOON if polls < EARLY_POLLS else LATE, queued=queued)
 
 
 def finished(job: Job, output: Answered, reply: Reply) -> Done:

@@ -300,7 +300,7 @@ def queued(job: Job, call: Call, answer: Answer) -> Wait:
 def followed(call: Call, status: Status) -> Wait:
     """The next poll, or the result: it also tells best what an error was, so the status' own is only kept."""
     if status.status != "COMPLETED":
-        return Wait(call, PROVIDER.poll_seconds)
+        return Wait(call, PROVIDER.poll_seconds, queued=status.status == "IN_QUEUE")
     kept = {name: value for name in ("error", "error_type") if (value := getattr(status, name))}
     state = msgspec.json.encode(kept).decode() if kept else ""
     return Wait(Call(method="GET", path=call.state, repeatable=True, state=state), 0.0)

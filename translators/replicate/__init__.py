@@ -263,10 +263,11 @@ def step(job: Job, reply: Reply) -> Step:
     found = reply.read(Prediction)
     if found.status == "succeeded" or (found.output and found.completed_at):  # held answers may lag behind
         return finished(job, reply, found)
+    queued = found.status == "starting"
     if call.method == "GET":
-        return Wait(call, PROVIDER.poll_seconds)
+        return Wait(call, PROVIDER.poll_seconds, queued=queued)
     poll = (found.urls.get if found.urls else None) or f"/predictions/{found.id}"
-    return Wait(Call(method="GET", path=poll, repeatable=True), FIRST_POLL)
+    return Wait(Call(method="GET", path=poll, repeatable=True), FIRST_POLL, queued=queued)
 
 
 def finished(job: Job, reply: Reply, found: Prediction) -> Done:
