@@ -12,7 +12,7 @@ from tests.fakes.dashscope_video import DashscopeVideo
 from tests.pictures import media
 from tests.test_video_wire import made
 from translators import load_video
-from translators.base import Call
+from translators.base import Call, Fault, Reply
 from translators.video import VideoCaps, VideoJob
 
 DASHSCOPE = load_video("dashscope")
@@ -77,3 +77,18 @@ def test_a_snapshot_is_asked_as_its_model() -> None:
     call = DASHSCOPE.start(VideoJob(op="video", model="wan2.2-t2v-plus-2026-04-25", prompt="x"))
     assert isinstance(call, Call)
     assert call.json["parameters"] == {"size": "1920*1080", "duration": 5}
+
+
+@pytest.mark.parametrize(
+    ("code", "passes"), [("Throttling.RateQuota", True), ("InternalError", True), ("Arrearage", False)]
+)
+def test_a_poll_that_is_turned_away_says_nothing_of_the_task(code: str, passes: bool) -> None:
+    """Also where the status is 200."""
+    poll = Call(method="GET", path="/tasks/1", repeatable=True)
+    body = msgspec.json.encode({"request_id": "1", "code": code, "message": "no"})
+    with pytest.raises(Fault) as caught:
+        DASHSCOPE.check(Reply(call=poll, status=200, data=body))
+    assert caught.value.passing is passes
+    with pytest.raises(Fault) as caught:
+        DASHSCOPE.check(Reply(call=Call(path="/x"), status=200, data=body))
+    assert not caught.value.passing
