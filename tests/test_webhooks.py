@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import logging
-import sqlite3
 import subprocess
 import sys
 import time
@@ -37,10 +36,11 @@ from proxy.state.records import Task
 from proxy.state.sweep import sweep
 from proxy.state.uploads import Uploads
 from proxy.webhooks import DELAYS, EACH, LEASE, LONGEST, Parts, Webhooks, check_url
-from tests.server import KEY, ROOT, Server
+from tests.server import KEY, ROOT, Server, free_port
 from tests.server import serving as server_of
 from tests.sockets import serving, until
 from tests.stores import PostgresServer
+from tests.test_docs import blocks
 from translators.base import Fault, Secret
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -300,6 +300,31 @@ def test_what_the_configuration_refuses(tmp_path: Path, webhook: str, flaw: str)
         config.load(file, {})
     (said,) = caught.value.flaws
     assert said.startswith(f"auth.keys[0].webhook.{flaw}")
+
+
+async def test_the_receiver_that_is_documented(database: Database) -> None:
+    (text,) = blocks(ROOT / "docs/webhooks.md", "python")
+    port = free_port()
+    secret = webhook_secrets.derived(SECRET, "config:app", 1)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", text.replace("8001", str(port)), env={"PATH": "", "WEBHOOK_SECRET": secret},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(OSError):
+                (await asyncio.open_connection("127.0.0.1", port))[1].close()
+                break
+            await asyncio.sleep(0.02)
+    task = ended(op="video")
+    async with telling(database) as teller:
+        await write(database, *events(task, f"http://127.0.0.1:{port}/", milliseconds()))
+        teller.webhooks.wake()
+        await until_all(database, "delivered")
+    process.terminate()
+    assert await process.stdout.read() == f"video.completed {task.id.replace('task_', 'video_')}\n".encode()
+    await process.wait()
 
 
 # ---- tries
@@ -615,6 +640,19 @@ def pictor(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+async def test_a_server_tells(server: Server) -> None:
+    """Also what another process has written, and with the secret that the key sees."""
+    receiver = Receiver()
+    database = Database(f"sqlite:///{server.config.parent}/data/pictor.db")
+    async with serving(receiver.answer) as address:
+        await write(database, *events(ended(key="config:tests"), address, milliseconds()))
+        await until_all(database, "delivered")
+    database.close()
+    ((headers, body),) = receiver.heard
+    (secret,) = ask(server, "GET", "/account/webhook")["secrets"]
+    assert verified(secret, headers, body)["data"]["object"] == "task"
+
+
 def test_a_key_sees_its_own_secret(server: Server) -> None:
     made = ask(server, "POST", "/admin/keys", name="app", webhook_url="https://app.example/hook")
     assert made["webhook_url"] == "https://app.example/hook"
@@ -662,33 +700,21 @@ def test_commands_for_keys(server: Server) -> None:
     assert (wrong.returncode, "webhook_url" in wrong.stderr) == (1, True)
 
 
-def test_commands_for_what_was_told(server: Server) -> None:
+async def test_commands_for_what_was_told(server: Server) -> None:
     (row,) = events(ended("failed"), "https://app.example/hook?token=hidden", milliseconds())
     failed = replace(row, status="failed", tries=14, last="status 500")
-    columns = ", ".join(Delivery.__struct_fields__)
-    marks = ", ".join("?" * len(Delivery.__struct_fields__))
-    data = server.config.parent / "data" / "pictor.db"
-    with sqlite3.connect(data) as connection:
-        connection.execute(f"INSERT INTO delivery ({columns}) VALUES ({marks})", msgspec.structs.astuple(failed))
-    connection.close()
+    database = Database(f"sqlite:///{server.config.parent}/data/pictor.db")
+    await write(database, failed)
+    database.close()
     head, line = pictor(server, "webhooks", "list", "--failed").stdout.splitlines()
     assert head.split() == ["ID", "TASK", "TYPE", "TO", "STATE", "TRIES", "NEXT", "LAST"]
-    assert line.split() == [
-        row.id,
-        row.task,
-        "task.failed",
-        "https://app.example/hook",
-        "failed",
-        "14",
-        "-",
-        "status",
-        "500",
-    ]
+    told = f"{row.id} {row.task} task.failed https://app.example/hook failed 14 - status 500"
+    assert line.split() == told.split()
     (shown,) = json.loads(pictor(server, "webhooks", "list", "--task", row.task, "--json").stdout)
     assert shown["url"] == row.url
     done = pictor(server, "webhooks", "deliver", row.id)
     assert (done.returncode, done.stdout) == (0, "")
-    (due,) = json.loads(pictor(server, "webhooks", "list", "--json").stdout)
-    assert (due["task"], due["status"], due["tries"]) == (row.task, "pending", 0)
+    (due,) = json.loads(pictor(server, "webhooks", "list", "--task", row.task, "--json").stdout)
+    assert (due["status"], due["tries"] < 2) == ("pending", True)  # the server may have tried by now
     missing = pictor(server, "webhooks", "deliver", "evt_none")
     assert (missing.returncode, missing.stderr) == (1, "pictor: There is no delivery 'evt_none'.\n")
