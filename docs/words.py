@@ -265,6 +265,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
         "No place came free in time at a provider whose `concurrency` is set. Nothing was sent.",
     ),
     "breaker_open": ("overloaded", "The model failed five times in a row and rests for 30 seconds."),
+    "cancelled": ("cancelled", "A video was cancelled before it was made."),
     "database_unavailable": (
         "overloaded",
         "The database cannot be reached. No call is begun that could not be written down.",
@@ -310,6 +311,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "model_not_allowed": ("permission", "The client's key may not use this model."),
     "model_not_found": ("missing", "`GET /v1/models/…` of a model that does not exist."),
     "name_taken": ("invalid", "Another key has that name."),
+    "not_begun": ("upstream", "The server was stopped before this part of the call was begun. Nothing was sent."),
     "no_credential": ("auth", "The provider has no credential left to try."),
     "no_image": ("empty", "The provider answered without a picture."),
     "object_above_max_properties": ("invalid", "Too many pairs in `metadata`."),
@@ -332,6 +334,11 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "storage_full": ("overloaded", "The store of files is full."),
     "storage_unavailable": ("overloaded", "The store of files cannot be reached."),
     "string_above_max_length": ("invalid", "A text is too long."),
+    "submit_uncertain": (
+        "upstream",
+        "The server was stopped while it handed the task to the provider. It may be made and charged.",
+    ),
+    "task_cancelled": ("cancelled", "The task was cancelled."),
     "task_not_found": ("missing", "No such task of this key: it was deleted, or is past `history.retention`."),
     "task_running": ("invalid", "The task has not ended, so it cannot be deleted."),
     "thumbnail_unavailable": ("invalid", "The file is no picture of which a thumbnail can be made."),
@@ -348,8 +355,10 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "unreadable": ("upstream", "The provider's answer, or the picture in it, cannot be read."),
     "unsupported_content_type": ("invalid", "The body's content type is not one that this call reads."),
     "unsupported_file_mimetype": ("invalid", "A file that is no picture of a kind that can be read."),
+    "unsupported_operation": ("invalid", "An operation that no provider has, such as a video of a character."),
     "unsupported_parameter": ("invalid", "With `x-pictor-strict`: a field that the model would not have honoured."),
     "unsupported_size": ("invalid", "The picture cannot be written in this format at its size."),
+    "video_too_large": ("invalid", "A clip has more bytes than the model takes."),
 }
 """Code -> the kind of fault that it comes with, and its meaning."""
 
@@ -393,6 +402,7 @@ FIELDS: Mapping[str, str] = {
     "an edit without a mask.",
     "metadata": "Up to 16 pairs of your own. Kept with the task, which `GET /v1/tasks?metadata[project]=x` finds; "
     "not sent to the provider.",
+    "webhook_url": "Where the end of the call's task is told: see [webhooks](docs/webhooks.md).",
     "provider_options": "The provider's own parameters by their own names, either flat or keyed by provider: "
     '`{"bfl": {"safety_tolerance": 2}}`. Only those that the model takes.',
 }

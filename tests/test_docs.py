@@ -27,6 +27,7 @@ from proxy.ask import JsonEdit, Variation
 from proxy.flaws import flaws
 from tests.server import ROOT, Server, serving
 from translators.base import Caps
+from translators.video import VideoCaps
 
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -86,7 +87,7 @@ def test_a_page_without_its_markers_is_refused(copied: Path) -> None:
     assert "docs/errors.md: expected markers for codes, errors, found errors" in checked.stderr
 
 
-STRUCTS: list[type[msgspec.Struct]] = [*(section[2] for section in SECTIONS), Caps]
+STRUCTS: list[type[msgspec.Struct]] = [*(section[2] for section in SECTIONS), Caps, VideoCaps]
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: str(struct.__name__))
