@@ -38,6 +38,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     stored: str | None = None  # its id in the store, where it is kept
     size: int = 0  # bytes of the file
     shape: Shape | None = None  # None: it was not looked at, since only its address is handed on
+    seconds: float | None = None  # of a video: how long it plays
     revised_prompt: str | None = None
     extra: Mapping[str, Any] = {}  # what the provider says of it beyond OpenAI's members; answered as `provider`
 

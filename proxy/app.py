@@ -19,7 +19,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import RedocRenderPlugin, SwaggerRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from proxy import __version__
+from proxy import __version__, durable, resume
 from proxy.api import account, admin, files, health, images, models, outputs, tasks, usage, webhooks
 from proxy.errors import as_fault, problem
 from proxy.gateway import Gateway
@@ -149,12 +149,14 @@ def create(gateway: Gateway) -> Door:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         gateway.metrics.set("build_info", __version__, platform.python_version(), to=1)
+        gateway.workers.adopted = lambda tasks: gateway.aside(resume.adopt(gateway, tasks))
         await gateway.start()
-        sweeper = asyncio.create_task(swept(gateway))
+        beside = [asyncio.create_task(swept(gateway)), asyncio.create_task(durable.tend(gateway))]
         try:
             yield
         finally:
-            sweeper.cancel()
+            for each in beside:
+                each.cancel()
             await gateway.aclose()
 
     app = Litestar(

@@ -88,9 +88,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     watermark: bool | None = None
     metadata: dict[str, str] = {}
     provider_options: dict[str, Any] = {}
+    webhook_url: str | None = None
     images: tuple[Source, ...] = ()  # uploads, `images`, and `image_urls`, in arrival order
     mask: Source | None = None
     markup: Source | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All pictures in it."""
+        return tuple(each for each in (*self.images, self.mask, self.markup) if each is not None)
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +180,7 @@ class Variation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         | None
     ) = None
     provider_options: dict[str, Any] | None = None
+    webhook_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     image_urls: Annotated[list[Url], Meta(max_length=MOST_IMAGES)] | None = None
 
 

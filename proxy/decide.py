@@ -364,7 +364,7 @@ DECISIONS: tuple[tuple[tuple[str, ...], Decide], ...] = (
 ELSEWHERE: Mapping[str, str] = {
     "op": "check_operation", "model": "the route to the target", "n": "split", "images": "decide_pictures",
     "mask": "decide_pictures", "markup": "decide_pictures", "provider_options": "decide_options",
-    "metadata": "written to the log with the request",
+    "metadata": "written to the log with the request", "webhook_url": "told when it has ended",
 }  # fmt: skip
 """Fields whose decision needs more than the request and the model's abilities."""
 

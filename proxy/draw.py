@@ -1,69 +1,79 @@
-"""The way of a request, straight on: ask -> inputs -> plans -> made -> finished."""
+"""The way of a request, straight on: ask -> inputs -> plans -> made -> finished. The same for all that is made."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy import answer, fetch, pixels
+from proxy import answer
 from proxy.answer import Picture, Preview, Result
-from proxy.ask import Ask, FileRef, Inputs, Link, Source
 from proxy.catalog import Route, Target
+from proxy.craft import AnyAsk, AnyPlans, Craft, caps_of, craft_of
 from proxy.engine import timings
 from proxy.gateway import Gateway
-from proxy.http import Refused
-from proxy.logs import log, warn
-from proxy.metrics import tier
-from proxy.plan import Note, Plan, check_possible, plans
-from proxy.prices import cost, dollars, micros
-from proxy.route import Made, added, charged, make, ordered
-from translators.base import Fault, Job, Media, Output, Partial
+from proxy.logs import warn
+from proxy.plan import Note, Plan
+from proxy.prices import dollars, micros
+from proxy.route import Attempt, Made, added, attempt, charged, make, ordered
+from proxy.trail import Left, Trail
+from translators.base import Fault, Job, Media, Op, Output, Partial
+from translators.video import VideoCaps
 
-READABLE = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif", "image/tiff")
+KEEP_SECONDS = 600.0  # that a store has to come back, where nobody waits for what is to be kept
 
 
 class Planned(msgspec.Struct, frozen=True):
     """A request that can be served: nothing was paid yet, and nothing in it can be the client's fault any more."""
 
-    ask: Ask  # without its pictures: the plans have them, and a `data:` URL is as large again
-    route: Route
-    plans: tuple[Plan, ...]
+    ask: AnyAsk  # without what came with it: the plans have that
+    route: Route[Any]
+    plans: AnyPlans
+    given: msgspec.Struct  # what came with it, as it came
+
+    @property
+    def craft(self) -> Craft:
+        """How it is made."""
+        return craft_of(self.ask.op)
 
 
 class Drawing:
     """What is seen of a call while it is drawn."""
 
-    __slots__ = ("keep", "lent", "target", "timings")
+    __slots__ = ("keep", "lent", "sure", "target", "timings", "trail")
 
-    def __init__(self, *, keep: bool = False) -> None:
-        self.keep = keep  # every made picture goes to the store, however it is answered
+    def __init__(self, *, keep: bool = False, sure: bool = False, trail: Trail | None = None) -> None:
+        self.keep = keep  # all that is made goes to the store, however it is answered
+        self.sure = sure  # … and nobody has it otherwise
+        self.trail = trail  # of what is submitted
         self.timings: dict[str, float] = {}  # phase -> seconds
         self.target: str | None = None  # provider/model that was tried last
         self.lent: list[str] = []  # the client's pictures, in the store for a provider that fetches them
 
 
-async def planned(gateway: Gateway, route: Route, ask: Ask, *, owner: str, strict: bool) -> Planned:
-    """Hold the request of the key `owner` against the models where its route leads.
+async def planned(
+    gateway: Gateway, route: Route[Any], ask: AnyAsk, *, owner: str, strict: bool, given: msgspec.Struct | None = None
+) -> Planned:
+    """Hold the request of the key `owner` against the models where its route leads. `given`: what came with it, where
+    that is there already.
 
     Raises the `Fault` of what cannot be had, before anything is paid.
     """
-    inputs = Inputs()
-    if ask.images or ask.mask or ask.markup:
-        with refusals(gateway, route):
-            check_possible(ask, route.targets)
-        inputs = await load(gateway, ask, owner)
+    craft = craft_of(ask.op)
     with refusals(gateway, route):
-        made = plans(ask, inputs, ordered(route.targets), strict=strict)
-    return Planned(replace(ask, images=(), mask=None, markup=None), route, made)
+        if given is None:
+            given = await craft.given(gateway, route, ask, owner)
+        made = craft.plans(ask, given, ordered(route.targets), strict)
+    return Planned(craft.without_inputs(ask), route, made, given)
 
 
 @contextmanager
-def refusals(gateway: Gateway, route: Route) -> Iterator[None]:
+def refusals(gateway: Gateway, route: Route[Any]) -> Iterator[None]:
     """Count what is refused for a model's sake."""
     try:
         yield
@@ -77,39 +87,78 @@ def refusals(gateway: Gateway, route: Route) -> Iterator[None]:
 async def draw(
     gateway: Gateway, work: Planned, drawing: Drawing, previews: asyncio.Queue[Preview] | None = None
 ) -> Result:
-    """Make the pictures and finish them."""
+    """Make it, and finish it."""
     plan_notes: dict[str, tuple[Note, ...]] = {}
     timings.set(drawing.timings)
+    craft = work.craft
 
-    async def settle(job: Job, target: Target) -> Job:
+    async def settle(job: Job, target: Target[Any]) -> Job:
         drawing.target = target.id
-        fitted, notes = await gateway.pixels.prepare(job, target.caps)
+        fitted, notes = await craft.fit(gateway, job, target)
         plan_notes[target.id] = notes
-        return await published(gateway, fitted, target, drawing) if target.caps.inputs == "url" else fitted
+        return await published(gateway, fitted, target, drawing)
 
     async def emit(partial: Partial) -> None:
-        wanted = partial.index < work.ask.partial_images  # some providers send them unasked
+        wanted = partial.index < getattr(work.ask, "partial_images", 0)  # some providers send them unasked
         if previews is not None and partial.output.blob is not None and wanted:
-            try:
-                shape = await gateway.pixels.measure(partial.output.blob)
-            except Fault as fault:  # of a preview alone: the picture is still to come
-                warn("a preview cannot be used", model=work.route.name, error=fault.message)
-                return
-            previews.put_nowait(
-                Preview(
-                    index=partial.index, blob=partial.output.blob, shape=shape, created=answer.now(),
-                    quality=work.ask.quality or "auto", background=work.ask.background or "auto",
-                )
-            )  # fmt: skip
+            await preview(gateway, work, partial, previews)
 
-    made = await make(work.route, work.plans, gateway.engine, gateway.health, emit, settle)
-    made, pictures, late = await finished(gateway, made, keep=drawing.keep)
-    notes = made.plan.notes + plan_notes.get(made.plan.target.id, ()) + late
-    return recorded(gateway, made, pictures, notes, work.ask)
+    made = await make(work.route, work.plans, gateway.engine, gateway.health, emit, settle, drawing.trail)
+    return await brought(gateway, craft, made, drawing, work.ask.op, plan_notes.get(made.plan.target.id, ()))
 
 
-async def published(gateway: Gateway, job: Job, target: Target, drawing: Drawing) -> Job:
-    """`job` with its pictures at addresses of ours, for models that take them by address only."""
+async def go_on(
+    gateway: Gateway, op: Op, plan: Plan[Any], left: Mapping[int, Left], drawing: Drawing, ends: float
+) -> Result:
+    """Bring to its end what an earlier process has submitted; `ends` is of the loop's clock.
+
+    The plan's jobs are whole where what came with the request is still there: then what was not begun is begun.
+    """
+    timings.set(drawing.timings)
+    drawing.target = plan.target.id
+    craft = craft_of(op)
+    whole = not any(plan.jobs[number] is each.saved.job for number, each in left.items())
+
+    async def settle(job: Job, target: Target[Any]) -> Job:
+        fitted, _ = await craft.fit(gateway, job, target)
+        return await published(gateway, fitted, target, drawing)
+
+    async def silent(_: Partial) -> None:
+        pass
+
+    at = Attempt(plan, gateway.engine, gateway.health, silent, settle, True, ends, drawing.trail, whole)
+    return await brought(gateway, craft, await attempt(at), drawing, op, ())
+
+
+async def brought(
+    gateway: Gateway, craft: Craft, made: Made, drawing: Drawing, op: Op, notes: tuple[Note, ...]
+) -> Result:
+    """What was made, finished and counted."""
+    made, pictures, late = await finished(gateway, craft, made, drawing)
+    return recorded(gateway, craft, made, pictures, op, made.plan.notes + notes + late)
+
+
+async def preview(gateway: Gateway, work: Planned, partial: Partial, previews: asyncio.Queue[Preview]) -> None:
+    """Hand on a preview of a picture that is still to come."""
+    blob = partial.output.blob
+    if blob is None:
+        return
+    try:
+        shape = await gateway.pixels.measure(blob)
+    except Fault as fault:
+        warn("a preview cannot be used", model=work.route.name, error=fault.message)
+        return
+    quality, background = getattr(work.ask, "quality", None), getattr(work.ask, "background", None)
+    previews.put_nowait(
+        Preview(
+            index=partial.index, blob=blob, shape=shape, created=answer.now(), quality=quality or "auto",
+            background=background or "auto",
+        )
+    )  # fmt: skip
+
+
+async def published(gateway: Gateway, job: Job, target: Target[Any], drawing: Drawing) -> Job:
+    """`job` with what came with it at addresses of ours, for models that take it by address only."""
     ours = gateway.config.server.public_url
 
     async def at(media: Media) -> Media:
@@ -119,73 +168,32 @@ async def published(gateway: Gateway, job: Job, target: Target, drawing: Drawing
         drawing.lent.append(await gateway.store(media.blob, media.type))
         return replace(media, url=ours.rstrip("/") + gateway.link(drawing.lent[-1]))
 
-    images = tuple([await at(media) for media in job.images])
-    return replace(
-        job, images=images,
-        mask=await at(job.mask) if job.mask else None, markup=await at(job.markup) if job.markup else None,
-    )  # fmt: skip
+    async def each(value: Any) -> Any:
+        return tuple([await at(media) for media in value]) if isinstance(value, tuple) else await at(value)
+
+    caps = caps_of(target)
+    fields = INPUTS if caps.inputs == "url" else ()
+    if isinstance(caps, VideoCaps) and caps.clip_inputs == "url":
+        fields += ("clip",)
+    changed = {name: await each(value) for name in fields if (value := getattr(job, name, None))}
+    return replace(job, **changed) if changed else job
 
 
-async def load(gateway: Gateway, ask: Ask, owner: str) -> Inputs:
-    """Fetch, type and measure the client's pictures; check that the mask is one."""
-    if len(ask.images) > (most := gateway.config.limits.images):
-        text = f"Too many images: expected at most {most}, but got {len(ask.images)}."
-        raise Fault("invalid", text, code="invalid_value", param="image")
-    sources: list[Source] = [*ask.images, *(each for each in (ask.mask, ask.markup) if each is not None)]
-    tasks = [asyncio.ensure_future(received(gateway, source, owner)) for source in sources]
-    try:
-        media = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()  # where one cannot be had, nobody waits for the others
-    images = tuple(media[: len(ask.images)])
-    rest = iter(media[len(ask.images) :])
-    mask = next(rest) if ask.mask is not None else None
-    markup = next(rest) if ask.markup is not None else None
-    return Inputs(images=images, mask=mask, markup=markup)
+INPUTS: tuple[str, ...] = ("images", "mask", "markup", "first", "last", "references")
 
 
-async def received(gateway: Gateway, source: Source, owner: str) -> Media:
-    """One picture of the client's, typed by its first bytes."""
-    limits, fetching = gateway.config.limits, gateway.config.fetch
-    if isinstance(source, Link):
-        bounds = {"bytes": min(fetching.max_bytes, limits.image_bytes), "seconds": fetching.seconds}
-        try:
-            blob = await fetch.client_picture(gateway.pools, source, bounds, spooled=True)
-        except Fault as fault:
-            if isinstance(fault.__cause__, Refused):
-                gateway.metrics.count("fetch_refused_total", "client", "address")
-            raise
-    elif isinstance(source, FileRef):
-        blob = await gateway.uploads.picture(owner, source, limits.image_bytes)
-    else:
-        blob = source.blob
-    if blob.length > limits.image_bytes:
-        text = f"Invalid '{source.param}': the file is larger than {limits.image_bytes} bytes."
-        raise Fault("invalid", text, code="invalid_image_file", param=source.param)
-    media = await gateway.pixels.typed(blob, source.param)
-    if media.type not in READABLE:
-        text = (
-            f"Invalid file '{source.param}': unsupported mimetype ('{media.type}'). "
-            "Supported file formats are 'image/png', 'image/jpeg', 'image/webp', 'image/gif', and 'image/bmp'."
-        )
-        raise Fault("invalid", text, code="unsupported_file_mimetype", param=source.param)
-    if media.width * media.height > limits.image_pixels:
-        text = f"Invalid '{source.param}': {media.width}x{media.height} is more than {limits.image_pixels} pixels."
-        raise Fault("invalid", text, code="invalid_image_file", param=source.param)
-    return media
-
-
-async def finished(gateway: Gateway, made: Made, *, keep: bool) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
-    """The outputs in the format that was asked for, measured, and stored where an address is to be answered.
+async def finished(
+    gateway: Gateway, craft: Craft, made: Made, drawing: Drawing
+) -> tuple[Made, tuple[Picture, ...], tuple[Note, ...]]:
+    """The outputs as they were asked for, measured, and stored where an address is to be answered.
 
     They are paid for: one that cannot be finished as it was asked for is answered as it is, with a note. Only what is
-    no picture at all becomes a fault, beside the others.
+    nothing of the kind becomes a fault, beside the others.
     """
 
     async def kept(output: Output) -> tuple[Picture, tuple[Note, ...]] | Fault:
         try:
-            return await finish(gateway, made.plan, output, keep=keep)
+            return await surely(gateway, craft, made.plan, output, drawing)
         except Fault as fault:
             return fault
 
@@ -214,69 +222,48 @@ async def finished(gateway: Gateway, made: Made, *, keep: bool) -> tuple[Made, t
     )
 
 
-async def finish(gateway: Gateway, plan: Plan, output: Output, *, keep: bool) -> tuple[Picture, tuple[Note, ...]]:
-    """One output, and what about it is not as it was asked for."""
-    picture = Picture(url=output.url, revised_prompt=output.revised_prompt, extra=output.extra)
-    if output.blob is None:
-        return picture, ()
-    notes: tuple[Note, ...] = ()
-    blob, shape, wish = output.blob, await gateway.pixels.measure(output.blob), plan.finish
-    if wish.format and (shape.type != f"image/{wish.format}" or wish.compression is not None):
-        try:
-            with gateway.timed(plan.target.upstream, "convert"):
-                blob = await gateway.pixels.transcode(blob, wish.format, wish.compression)
-            shape = pixels.measure(blob)
-        except Exception as error:  # whatever it is: the picture is paid for
-            if not isinstance(error, Fault):
-                log.error("a made picture is answered as it came", exc_info=error)
-            blob, got = output.blob, shape.type.removeprefix("image/")
-            notes += (Note("output_format", "noted", f"output_format {wish.format} -> {got} ({word(error)})"),)
-    linked = wish.respond == "url"
-    picture = replace(picture, blob=blob, shape=shape, size=blob.length)
-    if not (linked or keep):
-        return picture, notes
-    try:
-        with gateway.timed(plan.target.upstream, "store"):
-            stored = await gateway.store(blob, shape.type)
-    except Exception as error:
-        log.error("a made picture is answered, but not kept", exc_info=error)
-        gateway.metrics.count("store_failures_total", gateway.files.backend)
-        if linked:
-            notes += (Note("response_format", "noted", f"response_format url -> b64_json ({word(error)})"),)
-        return picture, notes
-    if linked:
-        picture = replace(picture, blob=None, url=gateway.link(stored))
-    return replace(picture, stored=stored), notes
+async def surely(
+    gateway: Gateway, craft: Craft, plan: Plan[Any], output: Output, drawing: Drawing
+) -> tuple[Picture, tuple[Note, ...]]:
+    """One output, finished. Where nobody else has it, a store that is away is waited for.
+
+    Raises what `Craft.finish` does; and `Fault("overloaded")` where the store does not come back.
+    """
+    until = asyncio.get_running_loop().time() + KEEP_SECONDS
+    pause = 1.0
+    while True:
+        picture, notes = await craft.finish(gateway, plan, output, keep=drawing.keep)
+        if picture.stored is not None or picture.blob is None or not drawing.sure:
+            return picture, notes
+        if asyncio.get_running_loop().time() + pause > until:
+            fault = Fault("overloaded", "What was made cannot be kept: the store is away.", code="storage_unavailable")
+            fault.passing = True  # the provider may still have it
+            raise fault
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 30.0)
 
 
-def word(error: Exception) -> str:
-    """What went wrong, for a note. What is no fault is ours, and the log has it whole."""
-    return error.code or error.kind if isinstance(error, Fault) else "internal_error"
-
-
-def recorded(gateway: Gateway, made: Made, pictures: Sequence[Picture], notes: tuple[Note, ...], ask: Ask) -> Result:
+def recorded(
+    gateway: Gateway, craft: Craft, made: Made, pictures: Sequence[Picture], op: Op, notes: tuple[Note, ...]
+) -> Result:
     """The result, and its numbers in the metrics."""
     target, metrics = made.plan.target, gateway.metrics
-    op, names = made.plan.jobs[0].op, (target.upstream.name, target.model)
-    sizes = [(each.shape.width, each.shape.height) if each.shape else (0, 0) for each in pictures]
-    quality = made.quality or made.plan.jobs[0].quality
-    usd = cost(target.caps.prices, op, sizes, quality, made.usage, made.images_in, calls=made.calls)
-    usd = dollars(micros(usd))  # header, metric and ledger say the same
+    names = (target.upstream.name, target.model)
+    usd = dollars(micros(craft.cost(made, pictures)))  # header, metric and ledger say the same
     if usd is None:
         metrics.count("unpriced_jobs_total", *names)
     elif usd:
         metrics.count("cost_usd_total", *names, by=usd)
-    for width, height in sizes:
-        metrics.count("pictures_total", op, *names, tier(width, height))
+    craft.count(gateway, made, pictures)
     for member, direction, modality in TOKENS:
         if counted := getattr(made.usage, member):
             metrics.count("tokens_total", *names, direction, modality, by=counted)
     for note in notes:
         metrics.count("params_changed_total", target.upstream.name, note.param, note.action)
     return Result(
-        op=ask.op, model=target.id, pictures=tuple(pictures), created=answer.now(), usage=made.usage,
-        finish=made.plan.finish, n=ask.n, notes=notes, faults=made.faults, quality=made.quality,
-        background=made.background, cost_usd=usd, wasted_usd=made.wasted_usd,
+        op=op, model=target.id, pictures=tuple(pictures), created=answer.now(), usage=made.usage,
+        finish=made.plan.finish, n=sum(each.n for each in made.plan.jobs), notes=notes, faults=made.faults,
+        quality=made.quality, background=made.background, cost_usd=usd, wasted_usd=made.wasted_usd,
     )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ from proxy.state.migrate import migrated
 from proxy.state.store import storage_fault
 from proxy.state.uploads import Uploads
 from proxy.state.workers import Workers
+from proxy.trail import GATE, Trail
+from proxy.webhooks import Parts, Webhooks
 from proxy.works import Works
 from translators.base import Blob, Fault
 
@@ -63,11 +65,13 @@ class Gateway:
         self.key_store = KeyStore(self.database, key)
         self.works = Works()
         self.workers = Workers(self.database, self.ledger, self.works.running.keys)
+        self.webhooks = Webhooks(self.database, key, lambda: Parts(self.config, self.pools), self.metrics)
         self.limits = limits.build(
             config, self.database, lambda: self.workers.alive, self.workers.id,
             lambda degraded: self.metrics.set("limits_degraded", to=degraded),
         )  # fmt: skip
         self.draining = False
+        self._gate = asyncio.Semaphore(GATE)
         self._store_hangs = False
         self._store_next = 0.0  # until then nobody tries a store that hangs
         self._beside: set[asyncio.Task[None]] = set()
@@ -132,6 +136,7 @@ class Gateway:
     async def _open(self) -> None:
         await migrated(self.database)
         await self.workers.start()
+        self.webhooks.start()
 
     async def _opened_later(self) -> None:
         while True:
@@ -153,6 +158,10 @@ class Gateway:
             self.metrics.set("ledger_waiting", to=self.ledger.waiting)
             self.metrics.set("database_up", to=int(self.database.up))
             await asyncio.sleep(GAUGE_SECONDS)
+
+    def trail(self, task: str, *, durable: bool) -> Trail:
+        """What follows the upstream calls of a task of this process."""
+        return Trail(self.ledger, task, self.worker, durable=durable, gate=self._gate)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Let `work` run beside the requests, to the end of the server at most."""
@@ -204,6 +213,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Let go of connections and threads."""
         await self.works.rest(REST_SECONDS)
+        await self.webhooks.aclose()
         for task in (*self._retiring, *self._beside):
             task.cancel()
         await asyncio.gather(self.pools.aclose(), *self._retiring, *self._beside, return_exceptions=True)

@@ -221,6 +221,7 @@ class Pools:
     """The pools of one server: one per provider, and a guarded one for every other address."""
 
     def __init__(self, allowed: Allowed) -> None:
+        self.allowed = allowed  # private addresses that may be asked all the same
         self.foreign = Transport(allowed)
         self.own: dict[str, Transport] = {}
 

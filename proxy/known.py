@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy import record
 from proxy.answer import Picture, Result
-from proxy.ask import Ask, FileRef
+from proxy.ask import FileRef
 from proxy.catalog import Route
 from proxy.config import Cache
+from proxy.craft import AnyAsk
 from proxy.gateway import Gateway
 from proxy.keys import Caller
 from proxy.state.database import milliseconds
@@ -32,11 +34,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """A making call as it came in."""
 
     caller: Caller
-    ask: Ask
+    ask: AnyAsk
     request_id: str
     strict: bool = False
     idempotency_key: str | None = None
     again: bool = False  # the SDK says that it tries again
+    durable: bool = False  # nobody need wait for it
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +50,11 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     cached: str | None = None  # of the request, where its alias keeps answers
 
 
-async def marked(wanted: Wanted, route: Route) -> Marks:
+async def marked(wanted: Wanted, route: Route[Any]) -> Marks:
     """By what this call may be known again, as far as that must be known before it begins."""
     owner, ask = wanted.caller.id, replace(wanted.ask, model=route.name)
     cache = route.cache
-    needed = wanted.again or wanted.idempotency_key is not None or cache is not None
+    needed = wanted.again or wanted.durable or wanted.idempotency_key is not None or cache is not None
     content = print = cached = None
     if record.weight(ask) <= INLINE:
         content = record.content(ask)
@@ -67,12 +70,12 @@ async def marked(wanted: Wanted, route: Route) -> Marks:
     return Marks(print=print, claim=record.mark("claim", owner, key) if key else None, cached=cached)
 
 
-def own_files(ask: Ask) -> bool:
+def own_files(ask: AnyAsk) -> bool:
     """Whether it names uploads of its key's: no other key may have what is made of them."""
-    return any(isinstance(each, FileRef) for each in (*ask.images, ask.mask, ask.markup))
+    return any(isinstance(each, FileRef) for each in ask.sources) or getattr(ask, "origin", None) is not None
 
 
-async def find(gateway: Gateway, wanted: Wanted, marks: Marks, route: Route) -> Work | None:
+async def find(gateway: Gateway, wanted: Wanted, marks: Marks, route: Route[Any]) -> Work | None:
     """The work that this call repeats, if it does."""
     if marks.claim is not None:
         return await by_claim(gateway, wanted, marks)

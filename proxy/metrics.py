@@ -61,6 +61,7 @@ TABLE: tuple[Row, ...] = (
     Row("phase_seconds", "histogram", ("provider", "phase"), "Where the time of a job goes."),
     Row("jobs_running", "gauge", ("provider",), "Jobs that are under way."),
     Row("jobs_queued", "gauge", ("provider",), "Jobs that wait for a place at their provider."),
+    Row("video_seconds_total", "counter", ("provider", "model"), "Seconds of video made."),
     Row("pictures_total", "counter", ("op", "provider", "model", "tier"), "Pictures made, by delivered size."),
     Row("tokens_total", "counter", ("provider", "model", "direction", "modality"), "Tokens that providers counted."),
     Row("cost_usd_total", "counter", ("provider", "model"), "Money spent, in USD."),

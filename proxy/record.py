@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from proxy import prices
 from proxy.answer import Picture, Result
 from proxy.ask import Ask, Link, Upload
+from proxy.craft import AnyAsk
 from proxy.errors import uncertain
 from proxy.plan import Finish, Note
 from proxy.sniff import Shape
@@ -23,8 +24,8 @@ from proxy.state.database import milliseconds
 from proxy.state.ledger import Ending, Entry, Task
 from translators.base import Blob, Fault, Usage
 
-ELSEWHERE = frozenset({"images", "mask", "markup", "op", "model", "metadata"})
-"""Pictures, which no row holds, and what has a column of its own."""
+ELSEWHERE = frozenset({"images", "mask", "markup", "op", "model", "metadata", "webhook_url"})
+"""Pictures, which no row holds, what has a column of its own, and addresses that may be secret."""
 
 SAID = tuple(
     (field.name, field.default_factory() if field.default is msgspec.NODEFAULT else field.default)
@@ -46,7 +47,7 @@ def request_of(ask: Ask, *, prompts: bool) -> dict[str, Any]:
     return said
 
 
-def content(ask: Ask) -> str:
+def content(ask: AnyAsk) -> str:
     """A digest of a request. It reads every byte of an uploaded picture: for a thread, where there are many."""
     return hashlib.sha256(msgspec.json.encode(ask, enc_hook=_digested, order="deterministic")).hexdigest()
 
@@ -65,10 +66,9 @@ def _digested(value: Any) -> Any:
     return digest.hexdigest()
 
 
-def weight(ask: Ask) -> int:
+def weight(ask: AnyAsk) -> int:
     """How many bytes of pictures a digest has to read."""
-    every = (*ask.images, ask.mask, ask.markup)
-    return sum(each.blob.size for each in every if isinstance(each, Upload | Link) and each.blob is not None)
+    return sum(each.blob.size for each in ask.sources if isinstance(each, Upload | Link) and each.blob is not None)
 
 
 def result_of(result: Result, *, prompts: bool) -> dict[str, Any]:
@@ -101,6 +101,8 @@ def output_of(picture: Picture, *, prompts: bool) -> dict[str, Any]:
         told |= {"type": picture.shape.type, "width": picture.shape.width, "height": picture.shape.height}
     if picture.size:
         told["bytes"] = picture.size
+    if picture.seconds is not None:
+        told["seconds"] = picture.seconds
     if prompts and picture.revised_prompt is not None:
         told["revised_prompt"] = picture.revised_prompt
     if picture.extra:
@@ -122,6 +124,7 @@ def picture_from(output: Mapping[str, Any]) -> Picture:
     """What `output_of` wrote; its bytes are to be fetched."""
     return Picture(
         url=output.get("url"), stored=output.get("id"), size=output.get("bytes", 0), shape=shape_of(output),
+        seconds=output.get("seconds"),
         revised_prompt=output.get("revised_prompt"), extra=output.get("provider", {}),
     )  # fmt: skip
 
@@ -141,7 +144,9 @@ def shape_of(output: Mapping[str, Any]) -> Shape | None:
     return Shape(output["type"], output["width"], output["height"]) if "type" in output else None
 
 
-def result_from(told: Mapping[str, Any], ask: Ask, model: str, pictures: Sequence[Picture], cost: int | None) -> Result:
+def result_from(
+    told: Mapping[str, Any], ask: AnyAsk, model: str, pictures: Sequence[Picture], cost: int | None
+) -> Result:
     """The result of a row, with its pictures as they are to be answered; `cost` in millionths of a dollar."""
     return Result(
         op=ask.op,
@@ -163,7 +168,7 @@ def _members(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-def completed(task: Task, result: Result, timings: dict[str, float], *, prompts: bool) -> Ending:
+def completed(task: Task, result: Result, timings: dict[str, float], *, prompts: bool, durable: bool = False) -> Ending:
     """The row and the cost of a call that made something."""
     done = replace(
         task, status="completed", ended=milliseconds(), model=result.model,
@@ -171,22 +176,28 @@ def completed(task: Task, result: Result, timings: dict[str, float], *, prompts:
         bytes=sum(each.size for each in result.pictures if each.stored), timings=timings,
         cost=prices.micros(result.cost_usd), wasted=prices.micros(result.wasted_usd) or 0,
     )  # fmt: skip
-    return Ending(done, entry_of(done, len(result.pictures)))
+    return Ending(done, entry_of(done, len(result.pictures)), durable)
 
 
-def failed(task: Task, fault: Fault, timings: dict[str, float], tried: str | None) -> Ending:
+def failed(
+    task: Task, fault: Fault, timings: dict[str, float], tried: str | None, *, durable: bool = False,
+    submitted: bool = False,
+) -> Ending:  # fmt: skip
     """The row of a call that made nothing, and what it cost all the same.
 
     Where it may have been paid, its cost is not known and its Idempotency-Key stays taken; else it may be used again.
+    Where a provider has it still (`submitted`), it can be asked for again.
     """
     doubtful = uncertain(fault)
     wasted = prices.micros(fault.cost_usd) or 0
     done = replace(
-        task, status="failed", ended=milliseconds(), model=tried or task.model,
+        task, status="cancelled" if fault.kind == "cancelled" else "failed", ended=milliseconds(),
+        model=tried or task.model,
         error=error_of(fault), timings=timings, cost=None if doubtful else 0, wasted=wasted,
         claim=task.claim if doubtful or wasted else None,
     )  # fmt: skip
-    return Ending(done, entry_of(done, 0) if tried else None)
+    resumable = submitted and doubtful and fault.kind != "cancelled"
+    return Ending(done, entry_of(done, 0) if tried else None, durable, resumable)
 
 
 def entry_of(task: Task, pictures: int) -> Entry:

@@ -14,13 +14,16 @@ from cachetools import LRUCache
 from msgspec.structs import replace
 
 from proxy.catalog import Credential, Route, Target, Upstream
-from proxy.engine import Emit, Engine, total
+from proxy.engine import Engine
 from proxy.errors import uncertain
 from proxy.metrics import Metrics
 from proxy.plan import Plan
 from proxy.prices import dollars, micros, wasted
+from proxy.run import Emit, total
 from proxy.trail import UNWATCHED, Left, LetGo, Trail, pixels
+from proxy.video.prices import video_wasted
 from translators.base import Done, Fault, FaultKind, Job, Output, Secret, Size, Usage
+from translators.video import VideoJob
 
 TRIPS = 5  # faults in a row that open a target's breaker
 OPEN_SECONDS = 30.0  # it stays open; then one job may try
@@ -290,7 +293,9 @@ def owner(upstream: Upstream, left: Left) -> Sequence[Credential]:
 
 def charged(fault: Fault, job: Job, target: Target, metrics: Metrics) -> float:
     """What this one fault cost, counted: US dollars in whole millionths, so that all sums of it agree."""
-    usd = dollars(micros(wasted(target.caps.prices, job, fault))) or 0.0
+    rules = target.caps.prices
+    spent = video_wasted(rules, job, fault) if isinstance(job, VideoJob) else wasted(rules, job, fault)
+    usd = dollars(micros(spent)) or 0.0
     if usd:
         metrics.count("wasted_usd_total", target.upstream.name, fault.kind, by=usd)
     return usd

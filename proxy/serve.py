@@ -169,6 +169,7 @@ class Server(uvicorn.Server):
         Meanwhile connections are still taken, so that `/ready` can say that it drains and new work is refused in words.
         """
         self.gateway.draining = True
+        self.gateway.works.release()
         end = time.monotonic() + self.gateway.config.server.drain_seconds
         running = self.gateway.works.running  # also those whose clients have left
         while (self.server_state.tasks or running) and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event

@@ -19,7 +19,7 @@ from proxy.plan import Finish, Note, Plan
 from proxy.state.database import milliseconds
 from proxy.state.jobs import Claimed, SubmitRow
 from proxy.state.ledger import Ledger
-from translators.base import Fault, Job, Size, Wait
+from translators.base import Call, Fault, Job, Size, Wait
 from translators.video import VideoJob
 
 GATE = 16  # submits of durable tasks that begin at once: as many may be of unknown fate after a crash
@@ -39,6 +39,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[Note, ...] = ()
     count: int = 1  # upstream calls of the same task
     sent: tuple[Size, ...] = ()  # pictures that went with it: some are priced
+    look: Call | None = None  # how the provider can be asked whether it has it
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +67,8 @@ class Watch:
         """A place among those that submit."""
         return nullcontext()
 
-    async def submitting(self, job: Job) -> None:
-        """It is about to be sent. Raises where it must not be."""
+    async def submitting(self, job: Job, look: Call | None) -> None:
+        """It is about to be sent; `look` asks the provider whether it has it. Raises where it must not be sent."""
 
     def waiting(self, job: Job, wait: Wait) -> None:
         """The provider has it, and says how far it has come."""
@@ -183,6 +184,7 @@ class _Followed(Watch):
         self._sent = milliseconds()
         self._last: Wait | None = self.left.wait if self.left else None
         self._saved: dict[str, Any] | None = None
+        self._look: Call | None = None
 
     @property
     def stopped(self) -> bool:
@@ -191,7 +193,8 @@ class _Followed(Watch):
     def gate(self) -> AbstractAsyncContextManager[None]:
         return self._trail.gate() if self._trail.durable else nullcontext()
 
-    async def submitting(self, job: Job) -> None:
+    async def submitting(self, job: Job, look: Call | None) -> None:
+        self._look = look
         self._sent = milliseconds()
         self._trail.sent += 1
         if self._trail.durable:
@@ -222,7 +225,7 @@ class _Followed(Watch):
             self._saved = written(
                 Saved(
                     job=bare(job), finish=plan.finish, notes=plan.notes, count=len(plan.jobs),
-                    sent=self.left.saved.sent if self.left else pixels(job),
+                    sent=self.left.saved.sent if self.left else pixels(job), look=None if call else self._look,
                 )
             )  # fmt: skip
         return SubmitRow(
@@ -258,6 +261,7 @@ def read(row: SubmitRow) -> Left:
             notes=msgspec.convert(row.saved.get("notes", ()), tuple[Note, ...]),
             count=row.saved["count"],
             sent=msgspec.convert(row.saved.get("sent", ()), tuple[Size, ...]),
+            look=msgspec.convert(row.saved.get("look"), Call | None),
         )
         wait = None if row.call is None else msgspec.convert(row.call, Wait)
     except (msgspec.ValidationError, KeyError, TypeError) as error:

@@ -3,21 +3,24 @@
     known already? -> planned -> admitted -> reserved -> drawn -> stored -> written down -> answered
 
 The work runs in a task of its own: a client that leaves only ceases to wait for it. It finds the result by the same
-`Idempotency-Key`, or its SDK does by trying again.
+`Idempotency-Key`, or its SDK does by trying again. What is durable has all that it needs in a row: see `durable`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from proxy import prices, record
+from proxy import durable, prices, record
 from proxy.answer import Preview, Result
-from proxy.ask import Ask
+from proxy.catalog import Route
+from proxy.craft import AnyAsk, craft_of
 from proxy.draw import Drawing, Planned, draw, planned
-from proxy.estimate import estimate, priced
 from proxy.gateway import Gateway
 from proxy.keys import Caller, check_model
 from proxy.known import Marks, Wanted, by_claim, find, just_failed, marked
@@ -25,7 +28,10 @@ from proxy.limits import Admission, check_request, check_size
 from proxy.logs import log, say
 from proxy.state import ids
 from proxy.state.database import milliseconds
-from proxy.state.ledger import Ending, Reservation, Task
+from proxy.state.deliveries import Delivery, events
+from proxy.state.ledger import Ending, JobRow, Reservation, Task
+from proxy.trail import LetGo, Trail
+from proxy.webhooks import check_url
 from proxy.works import Work
 from translators.base import Fault
 
@@ -38,8 +44,13 @@ async def begin(gateway: Gateway, wanted: Wanted, previews: asyncio.Queue[Previe
     Raises the `Fault` of what cannot be had, before anything is paid.
     """
     ask, caller = wanted.ask, wanted.caller
-    route = gateway.catalog.route(ask.model)
+    route: Route[Any] = gateway.catalog.route(ask.model, craft_of(ask.op).MAKES)
     check_model(caller, route.name)
+    if ask.webhook_url is not None:
+        check_url(ask.webhook_url, "webhook_url", gateway.pools.allowed)
+        wanted = replace(wanted, durable=True)  # whoever is to be told must be told whatever becomes of this process
+    if wanted.durable:
+        durable.check(gateway)
     marks = await marked(wanted, route)
     try:
         check_request(caller.tier, ask.n, ask.size)
@@ -70,9 +81,12 @@ async def admitted(
         limited(gateway, caller, fault)
         raise
     claimed = False
+    kept: list[str] = []
     try:
         task = replace(row_of(gateway, wanted, planned, marks, id), estimate=prices.micros(most))
-        if task.claim is not None and not (claimed := await gateway.ledger.open(task)):
+        job = await durable.job_of(gateway, wanted, planned, task, kept) if wanted.durable else None
+        if (job or task.claim is not None) and not (claimed := await gateway.ledger.open(task, job)):
+            gateway.aside(taken_back(gateway, kept))
             await gateway.limits.release(caller.id, id)  # it waits for the one that was quicker, and is no job
             found = await by_claim(gateway, wanted, marks)
             if found is None:
@@ -82,9 +96,11 @@ async def admitted(
     except BaseException:
         if claimed:
             gateway.ledger.withdraw(id)
+        if kept:
+            gateway.aside(taken_back(gateway, kept))
         await gateway.limits.release(caller.id, id)
         raise
-    return start(gateway, wanted, planned, marks, task, admission, previews)
+    return start(gateway, wanted, planned, marks, task, admission, previews, job)
 
 
 def limited(gateway: Gateway, caller: Caller, fault: Fault) -> None:
@@ -103,11 +119,12 @@ def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> tuple[P
     """
     if caller.tier.budget_usd_per_day is None and caller.tier.budget_usd_per_month is None:
         return planned, None
-    plans = priced(planned.plans)
+    known = [(plan, usd) for plan in planned.plans if (usd := planned.craft.most(plan)) is not None]
+    most = max((usd for _, usd in known), default=None)  # no other is carried out with the one that is
     if gateway.config.prices.unknown == "allow":
-        return planned, estimate(plans)
-    if plans:
-        return replace(planned, plans=plans), estimate(plans)
+        return planned, most
+    if known:
+        return replace(planned, plans=tuple(plan for plan, _ in known)), most
     raise Fault(
         "quota",
         f"The price of '{planned.route.name}' is not known, and the key '{caller.name}' has a budget. Ask for a "
@@ -141,9 +158,8 @@ async def reserved(gateway: Gateway, caller: Caller, task: Task) -> None:
 def row_of(gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, id: str) -> Task:
     """The row of a call that is about to begin."""
     ask = planned.ask
-    request = record.request_of(ask, prompts=gateway.config.history.prompts)
-    if wanted.ask.images:
-        request["images"] = len(wanted.ask.images)
+    prompts = gateway.config.history.prompts
+    request = planned.craft.request(ask, planned.given, planned.plans, prompts=prompts)
     return Task(
         id=id, key=wanted.caller.id, created=milliseconds(), op=ask.op, asked=planned.route.name,
         model=planned.plans[0].target.id, request=request, metadata=ask.metadata or None,
@@ -155,20 +171,30 @@ def row_of(gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, id:
 
 def start(
     gateway: Gateway, wanted: Wanted, planned: Planned, marks: Marks, task: Task, admission: Admission,
-    previews: asyncio.Queue[Preview] | None,
+    previews: asyncio.Queue[Preview] | None, job: JobRow | None,
 ) -> Work:  # fmt: skip
     """Let it run, beside the request that asked for it. It does not hold what was sent: the plans have the pictures."""
-    doing = asyncio.ensure_future(run(gateway, planned, task, previews))
+    trail = gateway.trail(task.id, durable=job is not None)
+    making = Making(task, trail, durable.files_of(job))
+    doing = asyncio.ensure_future(run(gateway, planned, making, previews))
     work = Work(task.id, task.key, doing, {**admission.headers, "x-pictor-task": task.id})
     work.print, work.claim, work.cache = marks.print, marks.claim, marks.cached
-    gateway.works.add(work)
-    doing.add_done_callback(lambda done: finished(gateway, work, done))
+    work.trail, work.webhook = trail, job.webhook if job else None
+    if gateway.config.history.enabled:
+        trail.begun = lambda: gateway.ledger.begin(replace(task, fingerprint=work.print))
+    added(gateway, work, doing)
     if marks.print is None:
         gateway.aside(printed(gateway, work, task, wanted.ask))
     return work
 
 
-async def printed(gateway: Gateway, work: Work, task: Task, ask: Ask) -> None:
+def added(gateway: Gateway, work: Work, doing: asyncio.Future[Result]) -> None:
+    """It runs from now on."""
+    gateway.works.add(work)
+    doing.add_done_callback(lambda done: finished(gateway, work, done))
+
+
+async def printed(gateway: Gateway, work: Work, task: Task, ask: AnyAsk) -> None:
     """Take the fingerprint of a large request while it is worked on, so that a try again finds it anywhere."""
     print = record.mark("call", task.key, await asyncio.to_thread(record.content, replace(ask, model=task.asked)))
     del ask  # and its pictures
@@ -188,33 +214,72 @@ def finished(gateway: Gateway, work: Work, done: asyncio.Future[Result]) -> None
         say("a call ended after its client had left", task=work.id, fault=str(fault) if fault else None)
 
 
-async def run(gateway: Gateway, planned: Planned, task: Task, previews: asyncio.Queue[Preview] | None) -> Result:
+class Making(msgspec.Struct, frozen=True):
+    """A call while it is made."""
+
+    task: Task
+    trail: Trail
+    files: Sequence[str] = ()  # what came with it, in the store until it has ended
+
+
+async def run(gateway: Gateway, planned: Planned, making: Making, previews: asyncio.Queue[Preview] | None) -> Result:
     """Draw, and write down what came of it, whatever that is."""
-    history = gateway.config.history.enabled
+    history, task = gateway.config.history.enabled, making.task
     late = None
     if history and task.fingerprint is not None:  # else it is written down with that, once it is known
         late = asyncio.get_running_loop().call_later(LATE, gateway.ledger.begin, task)
-    drawing = Drawing(keep=history and gateway.config.history.outputs)
+    sure = making.trail.durable
+    drawing = Drawing(
+        keep=sure or (history and gateway.config.history.outputs), sure=sure, trail=making.trail if history else None
+    )
     try:
-        result = await draw(gateway, planned, drawing, previews)
+        return await concluded(gateway, making, drawing, draw(gateway, planned, drawing, previews))
+    finally:
+        if late is not None:
+            late.cancel()
+
+
+async def concluded(gateway: Gateway, making: Making, drawing: Drawing, drawn: Coroutine[Any, Any, Result]) -> Result:
+    """The result, once it is written down with its cost; or the fault that ended it, likewise.
+
+    What another process goes on with is not ended: who waits is told so.
+    """
+    task, trail, history = making.task, making.trail, gateway.config.history
+    durable = trail.durable or trail.submitted
+    try:
+        result = await drawn
     except BaseException as error:
+        if isinstance(error, LetGo) or (durable and isinstance(error, asyncio.CancelledError)):
+            making = replace(making, files=())
+            raise handed_over(task.id) from error
         fault = as_ended(error, tried=drawing.target is not None)
-        if history:
-            await written(gateway, record.failed(task, fault, drawing.timings, drawing.target))
+        if fault.code == "deadline_exceeded" and trail.submitted:
+            fault.message += f" The provider has it still: the task {task.id} can be resumed."
+        elif fault.code == "ambiguous" and trail.durable:
+            fault.code = "submit_uncertain"
+        if history.enabled:
+            ending = record.failed(
+                task, fault, drawing.timings, drawing.target, durable=durable, submitted=trail.submitted
+            )
+            await written(gateway, ending)
         if fault is error:
             raise
         raise fault from error
     else:
-        if history:
-            prompts = gateway.config.history.prompts
-            await written(gateway, record.completed(task, result, drawing.timings, prompts=prompts))
+        if history.enabled:
+            ending = record.completed(task, result, drawing.timings, prompts=history.prompts, durable=durable)
+            await written(gateway, ending)
         return result
     finally:
-        if late is not None:
-            late.cancel()
-        if drawing.lent:
-            gateway.aside(taken_back(gateway, drawing.lent))
+        if gone := [*drawing.lent, *making.files]:
+            gateway.aside(taken_back(gateway, gone))
         await gateway.limits.release(task.key, task.id)
+
+
+def handed_over(task: str) -> Fault:
+    """For who waits here: the task goes on, but not in this process."""
+    text = f"The server is stopping; the task goes on. GET /v1/tasks/{task} tells how."
+    return Fault("overloaded", text, code="draining", retry_after=5)
 
 
 async def taken_back(gateway: Gateway, lent: list[str]) -> None:
@@ -240,14 +305,19 @@ def as_ended(error: BaseException, *, tried: bool) -> Fault:
 
 
 async def written(gateway: Gateway, ending: Ending) -> None:
-    """Write it down. A picture that is paid is answered even where that fails."""
+    """Write it down, and who is to be told. A picture that is paid is answered even where that fails."""
+    told: tuple[Delivery, ...] = ()
     task, work = ending.task, gateway.works.running.get(ending.task.id)
     if work is not None:
         task = replace(task, lost=work.lost, fingerprint=task.fingerprint or work.print)
         if work.cache is not None and task.status == "completed":
             gateway.works.cached[work.cache] = task
+        if work.webhook is not None:
+            told = events(task, work.webhook, task.ended or milliseconds())
     try:
-        await gateway.ledger.end(Ending(task, ending.entry))
+        await gateway.ledger.end(replace(ending, task=task, told=told))
+        if told:
+            gateway.webhooks.wake()
     except Exception as error:
         log.error("the end of a task cannot be written", exc_info=error, extra={"task": ending.task.id})
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from proxy.answer import Result
 from proxy.errors import retried
 from proxy.state.ledger import Task
+from proxy.trail import Trail
 from translators.base import Fault
 
 AGAIN_SECONDS = 600.0  # how long after its begin an SDK's own retry may join a call
@@ -22,7 +23,7 @@ KNOWN = 10_000
 class Work:
     """A call that runs, or whose result is there."""
 
-    __slots__ = ("cache", "claim", "free", "headers", "id", "key", "lost", "print", "result")
+    __slots__ = ("cache", "claim", "free", "headers", "id", "key", "lost", "print", "result", "trail", "webhook")
 
     def __init__(self, id: str, key: str, result: asyncio.Future[Result], headers: Mapping[str, str]) -> None:
         self.id = id
@@ -34,6 +35,8 @@ class Work:
         self.cache: str | None = None
         self.lost = False  # its client has left
         self.free = False  # for whoever waits here: another call pays for it
+        self.trail: Trail | None = None  # of what it submits
+        self.webhook: str | None = None  # where its end is told
 
     async def wait(self) -> Result:
         """The result; who waits may be cancelled without harm to the work."""
@@ -99,6 +102,12 @@ class Works:
         """An error was answered to this fingerprint. It counts where an SDK tries again because of it."""
         if mark is not None and retried(fault):
             self.refused[mark] = self.refused.get(mark, 0) + 1
+
+    def release(self) -> None:
+        """Go on with nothing that another process can go on with, but for what is being handed to a provider now."""
+        for work in self.running.values():
+            if work.trail is not None and work.trail.durable:
+                work.trail.release()
 
     async def rest(self, seconds: float) -> None:
         """Wait until nothing runs any more, at most so long; then end what does."""

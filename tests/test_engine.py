@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from proxy import engine, route
+from proxy import route, run
 from proxy.catalog import Route, Target
 from proxy.errors import problem, uncertain
 from proxy.route import ordered
@@ -26,7 +26,7 @@ STREAMED = Job(op="generate", model="m", prompt="x", stream=True)
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "backoff", lambda tried: 0.0)
+    monkeypatch.setattr(run, "backoff", lambda tried: 0.0)
 
 
 async def fault_of(running: Any) -> Fault:
@@ -63,8 +63,8 @@ async def test_no_connection_is_tried_again() -> None:
         fault = await fault_of(bench.run())
     assert told(fault) == ("overloaded", "unreachable")
     assert not never_again(fault)
-    assert bench.count("upstream_calls_total", provider="toy", call="submit", result="reset") == engine.TRIES
-    assert bench.count("retries_total", provider="toy", call="submit", reason="overloaded") == engine.TRIES - 1
+    assert bench.count("upstream_calls_total", provider="toy", call="submit", result="reset") == run.TRIES
+    assert bench.count("retries_total", provider="toy", call="submit", reason="overloaded") == run.TRIES - 1
 
 
 async def test_a_server_that_comes_up_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ async def test_what_may_have_been_worked_on_is_not_repeated(status: int) -> None
 async def test_an_overloaded_provider_is_given_up_after_three_tries() -> None:
     async with staged(make=[503]) as bench:
         assert told(await fault_of(bench.run())) == ("overloaded", None)
-        assert len(bench.script.seen) == engine.TRIES
+        assert len(bench.script.seen) == run.TRIES
 
 
 @pytest.mark.parametrize("fault", ["rate", "overloaded"])
@@ -233,7 +233,7 @@ async def test_a_poll_is_given_up_at_last(answer: Answer) -> None:
         assert not other.script.seen
     assert (
         sum(bench.count("upstream_calls_total", provider="toy", call="poll", result=result) for result in RESULTS)
-        == engine.POLL_FAULTS
+        == run.POLL_FAULTS
     )
     assert never_again(fault)
 
@@ -242,7 +242,7 @@ async def test_a_poll_is_given_up_at_last(answer: Answer) -> None:
 async def test_what_a_poll_says_three_times_is_believed(status: int, kind: str) -> None:
     async with staged(make=[POLLED], poll=[status], keys=("k1", "k2")) as bench:
         assert (await fault_of(bench.make())).kind == kind
-        assert len(bench.script.calls("/poll")) == engine.POLL_DOUBTS
+        assert len(bench.script.calls("/poll")) == run.POLL_DOUBTS
         assert len(bench.script.calls("/make")) == 1
 
 
@@ -351,8 +351,8 @@ async def test_polls_at_home(poll: str) -> None:
 
 def test_hosts_of_the_provider_may_be_polled() -> None:
     upstream = target("http://127.0.0.1:1").upstream
-    assert engine.address("https://eu.toy.example/x", upstream) == "https://eu.toy.example/x"
-    assert engine.address("https://eu.toy.example:8443/x", upstream) == "https://eu.toy.example:8443/x"
+    assert run.address("https://eu.toy.example/x", upstream) == "https://eu.toy.example/x"
+    assert run.address("https://eu.toy.example:8443/x", upstream) == "https://eu.toy.example:8443/x"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

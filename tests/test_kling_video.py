@@ -25,7 +25,7 @@ CLIP = {"url": "https://videos.example/a.mp4"}
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[KlingVideo]:
     at_once = asyncio.sleep
-    monkeypatch.setattr("proxy.engine.asyncio.sleep", lambda _: at_once(0))
+    monkeypatch.setattr("proxy.run.asyncio.sleep", lambda _: at_once(0))
     upstream = KlingVideo()
     with running(upstream):
         yield upstream

@@ -161,11 +161,11 @@ async def test_a_text_with_a_nul_is_written(ledger: Ledger) -> None:
 
 async def test_one_of_many_gets_a_claim(database: Database, tmp_path: Path) -> None:
     async with writing(database, tmp_path) as one, writing(database, tmp_path) as other:
-        asked = await asyncio.gather(*(each.claim(task(claim="c")) for each in [one, other] * 10))
+        asked = await asyncio.gather(*(each.open(task(claim="c")) for each in [one, other] * 10))
         assert sum(asked) == 1
         orders = [f"c{n}" for n in range(20)]
         both = [*((one, claim) for claim in orders), *((other, claim) for claim in reversed(orders))]
-        assert sum(await asyncio.gather(*(each.claim(task(claim=claim)) for each, claim in both))) == 20
+        assert sum(await asyncio.gather(*(each.open(task(claim=claim)) for each, claim in both))) == 20
 
 
 async def test_a_budget_for_ten_makes_ten(ledger: Ledger) -> None:

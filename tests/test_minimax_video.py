@@ -30,7 +30,7 @@ def fake() -> Iterator[MinimaxVideo]:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("translators.minimax_video.POLL", 0.0)
-    monkeypatch.setattr("proxy.engine.backoff", lambda _: 0.0)
+    monkeypatch.setattr("proxy.run.backoff", lambda _: 0.0)
 
 
 def jobs(model: str, caps: VideoCaps) -> Iterator[VideoJob]:

@@ -14,10 +14,11 @@ import pytest
 from proxy import pixels
 from proxy.catalog import Credential, Target, Upstream
 from proxy.credentials import Credentials
-from proxy.engine import Engine, silent
+from proxy.engine import Engine
 from proxy.http import Allowed, Pools
 from proxy.metrics import Metrics
 from proxy.plan import Finish
+from proxy.run import silent
 from proxy.trail import UNWATCHED, Left, Saved, Watch
 from tests import wire_case as wire
 from tests.fakes.base import running
@@ -138,7 +139,7 @@ async def nowhere(*_: Any) -> Any:
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls come at once, so that a test takes no longer than its upstream."""
     at_once = asyncio.sleep
-    monkeypatch.setattr("proxy.engine.asyncio.sleep", lambda _: at_once(0))
+    monkeypatch.setattr("proxy.run.asyncio.sleep", lambda _: at_once(0))
 
 
 async def test_a_video_of_text(fake: VideoFake) -> None:

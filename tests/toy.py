@@ -16,11 +16,12 @@ from proxy import pixels
 from proxy.ask import Ask, Inputs
 from proxy.catalog import Credential, Route, Target, Upstream
 from proxy.credentials import Credentials
-from proxy.engine import Engine, silent
+from proxy.engine import Engine
 from proxy.http import Allowed, Pools
 from proxy.metrics import Metrics
 from proxy.plan import plans
 from proxy.route import Health, Made, make
+from proxy.run import silent
 from tests.fakes.base import picture
 from tests.sockets import left, serving, until
 from translators.base import (

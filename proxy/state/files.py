@@ -28,7 +28,7 @@ from translators.base import Blob, Fault
 EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/svg+xml": "svg",
     "image/bmp": "bmp", "image/avif": "avif", "image/tiff": "tiff", "image/heic": "heic",
-    "video/mp4": "mp4", "video/webm": "webm",
+    "video/mp4": "mp4", "video/webm": "webm", "video/quicktime": "mov", "video/x-matroska": "mkv",
     "audio/mpeg": "mp3", "audio/wav": "wav", "audio/ogg": "ogg", "audio/aac": "aac", "audio/flac": "flac",
     "application/octet-stream": "bin",
 }  # fmt: skip

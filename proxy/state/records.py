@@ -13,9 +13,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from proxy.state import budgets, jobs, tables, terms
+from proxy.state import budgets, deliveries, jobs, tables, terms
 from proxy.state.budgets import Decision, Reservation
 from proxy.state.database import json_text
+from proxy.state.deliveries import Delivery
 from proxy.state.jobs import Claimed, JobRow, SubmitRow, Verdict
 
 
@@ -70,6 +71,7 @@ class Ending(msgspec.Struct, frozen=True):
     entry: Entry | None = None
     durable: bool = False  # it has rows in `job` or `submit`
     resumable: bool = False  # the provider may still be asked for what it makes
+    told: tuple[Delivery, ...] = ()  # to whom
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -146,6 +148,7 @@ def write_endings(connection: Connection, endings: Sequence[Ending]) -> dict[bud
     _many(connection, _end(dialect), [_row(each.task) for each in endings])
     durable = [each.task.id for each in endings if each.durable]
     jobs.closed(connection, durable, kept=[each.task.id for each in endings if each.resumable])
+    deliveries.insert(connection, [delivery for each in endings for delivery in each.told])
     return budgets.spending((each.key, each.day, (each.cost or 0) + each.wasted) for each in entries)
 
 

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from proxy.logs import log, warn
-from proxy.state import budgets, tables
+from proxy.state import budgets, jobs, tables
 from proxy.state.database import Database, insert, milliseconds
 from proxy.state.ledger import Ledger
 from translators.base import Fault
@@ -31,6 +31,7 @@ from translators.base import Fault
 LOOK = 1.0  # seconds between two looks at whether the database is back
 BEAT = 5.0  # seconds
 SILENT = 20.0  # seconds after which a process is taken for gone
+ADOPTED = 200  # tasks that are taken over in one transaction
 ASTRAY = 60.0  # seconds after which what no task of ours needs is removed
 
 ERROR = {
@@ -69,6 +70,7 @@ class Workers:
     def __init__(self, database: Database, ledger: Ledger, running: Callable[[], Collection[str]]) -> None:
         self.id = f"{socket.gethostname()}-{uuid.uuid4().hex}"
         self.alive = 1  # processes that serve, this one included
+        self.adopted: Callable[[list[str]], None] = lambda _: None  # hears of tasks that are this process's from now on
         self._database = database
         self._ledger = ledger
         self._running = running
@@ -118,8 +120,16 @@ class Workers:
         if gone:
             taken = await self._database.write(partial(_take_over, {peer.id: peer.seen for peer in gone}))
             for peer in taken:
-                warn("a process is gone: its tasks have failed", worker=peer)
+                warn("a process is gone: others go on with its tasks, as far as they can", worker=peer)
+        await self._adopt()
         await self._tidy()
+
+    async def _adopt(self) -> None:
+        """Take tasks that nobody works on, a few at a time: others take their part."""
+        while tasks := await self._database.write(partial(jobs.adopted, self.id, ADOPTED)):
+            self.adopted(tasks)
+            if len(tasks) < ADOPTED:
+                break
 
     def _say(self, connection: Connection) -> list[Peer]:
         """That we are there; who else is."""
@@ -164,6 +174,8 @@ def _held(worker: str, connection: Connection) -> Held:
 
 
 def _settle(lost: Sequence[str], connection: Connection) -> None:
+    durable = jobs.freed(connection, lost)
+    lost = [task for task in lost if task not in durable]
     connection.execute(_failed().where(tables.task.c.id.in_(lost)))
     freed = budgets.given_back(connection, lost)
     connection.execute(sa.delete(tables.slot).where(tables.slot.c.task.in_(lost)))
@@ -179,6 +191,7 @@ def _take_over(workers: dict[str, int | None], connection: Connection) -> list[s
         if connection.execute(leaving if seen is None else leaving.where(worker.seen == seen)).rowcount:
             gone.append(id)
     if gone:
+        jobs.set_free(connection, gone)
         connection.execute(_failed().where(tables.task.c.worker.in_(gone)))
         freed = budgets.given_back(connection, workers=gone)
         connection.execute(sa.delete(tables.slot).where(tables.slot.c.worker.in_(gone)))
