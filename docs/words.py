@@ -311,6 +311,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "model_not_allowed": ("permission", "The client's key may not use this model."),
     "model_not_found": ("missing", "`GET /v1/models/…` of a model that does not exist."),
     "name_taken": ("invalid", "Another key has that name."),
+    "given_up": ("upstream", "Process after process ended while it worked on this task: it is not begun again."),
     "not_begun": ("upstream", "The server was stopped before this part of the call was begun. Nothing was sent."),
     "no_credential": ("auth", "The provider has no credential left to try."),
     "no_image": ("empty", "The provider answered without a picture."),

@@ -31,6 +31,7 @@ from proxy.works import Work
 from translators.base import Fault, Finder, Job, Op
 
 GRACE = 60.0  # seconds that a task has at least, once another process has it
+ADOPTIONS = 20  # after which a task is taken for what ends the processes
 STORE_TRIES = 5  # for what came with a task
 
 
@@ -74,6 +75,10 @@ async def brought(
 ) -> Result:
     """Its result, from where it stood."""
     task = making.task
+    if job is not None and job.adopted > ADOPTIONS:
+        fault = Fault("upstream", "Process after process ended while it worked on this.", code="given_up")
+        fault.passing = bool(submits)
+        raise fault
     if not submits:
         making.trail.check()
         if job is None or job.work is None:

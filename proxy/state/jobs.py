@@ -33,6 +33,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     started: int | None = None
     cancel: int | None = None
     progress: int | None = None
+    adopted: int = 0
 
 
 class SubmitRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +152,8 @@ def adopted(worker: str, most: int, connection: Connection) -> list[str]:
     mine = sa.update(_TASK).where(_TASK.c.id.in_(free.scalar_subquery())).values(worker=worker)
     ids = sorted(connection.scalars(mine.returning(_TASK.c.id)))
     _hand_over(connection, ids, worker)
+    if ids:
+        connection.execute(sa.update(_JOB).where(_JOB.c.task.in_(ids)).values(adopted=_JOB.c.adopted + 1))
     return ids
 
 
@@ -184,7 +187,8 @@ def ask_for_end(task: str, connection: Connection) -> None:
     known = connection.execute(sa.select(_TASK.c.key).where(_TASK.c.id == task, _TASK.c.ended.is_(None))).one_or_none()
     if known is None:
         return
-    wish = insert(_JOB, connection).values(task=task, key=known.key, queue="", priority=0, cancel=milliseconds())
+    new = JobRow(task=task, key=known.key, queue="", cancel=milliseconds())
+    wish = insert(_JOB, connection).values(msgspec.structs.asdict(new))
     first = sa.func.coalesce(_JOB.c.cancel, wish.excluded.cancel)
     connection.execute(wish.on_conflict_do_update(index_elements=["task"], set_={"cancel": first}))
 

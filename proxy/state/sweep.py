@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Row
 
 from proxy.config import Config
 from proxy.logs import log
-from proxy.state import deliveries, tables
+from proxy.state import deliveries, jobs, tables
 from proxy.state.database import Database, insert, milliseconds
 from proxy.state.files import Files
 from proxy.state.uploads import Uploads
@@ -121,9 +121,15 @@ class _Sweep:
         async def forget(rows: Sequence[Row[Any]]) -> None:
             await self.files.delete(outputs(rows))  # first: a row leads to its files
             gone = sa.delete(_TASK).where(_TASK.c.id.in_([row.id for row in rows]))
-            await self.database.write(lambda connection: connection.execute(gone))
+            ids = [row.id for row in rows]
 
-        old = sa.select(_TASK.c.id, _TASK.c.result).where(_TASK.c.id < _older(retention))
+            def forgotten(connection: Connection) -> None:
+                connection.execute(gone)
+                jobs.closed(connection, ids)
+
+            await self.database.write(forgotten)
+
+        old = sa.select(_TASK.c.id, _TASK.c.result).where(_TASK.c.id < _older(retention), _TASK.c.ended.is_not(None))
         return await self._each(old, forget)
 
     async def claims(self) -> int:

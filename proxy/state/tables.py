@@ -95,6 +95,7 @@ job = sa.Table(
     sa.Column("started", sa.BigInteger),  # null: it waits for a place
     sa.Column("cancel", sa.BigInteger),  # when somebody asked for its end
     sa.Column("progress", sa.Integer),  # per cent
+    sa.Column("adopted", sa.Integer, nullable=False),  # how often another process has gone on with it
     sa.Index("job_waiting", "queue", "key", "task", **where("started IS NULL")),
     sa.Index("job_cancel", "task", **where("cancel IS NOT NULL")),
 )

@@ -53,7 +53,8 @@ CREATE TABLE public.job (
     webhook text,
     started bigint,
     cancel bigint,
-    progress integer
+    progress integer,
+    adopted integer NOT NULL
 );
 CREATE TABLE public.key (
     id text NOT NULL,
@@ -145,7 +146,7 @@ INSERT INTO public.key VALUES ('key_2', 'root', NULL, '\x04', 'sk-pictor-cd', NU
 INSERT INTO public.rate VALUES ('key_1:images', 1790000000000000);
 INSERT INTO public.reservation VALUES ('task_3', 'key_1', '2026-09-21', 500, 'w');
 INSERT INTO public.slot VALUES ('task_3', 'key_1', 'w', 1790000000000);
-INSERT INTO public.job VALUES ('task_3', 'key_1', 'demo', 0, '{"n": 1}', 'https://app.example/hook', 1790000000000, NULL, 40);
+INSERT INTO public.job VALUES ('task_3', 'key_1', 'demo', 0, '{"n": 1}', 'https://app.example/hook', 1790000000000, NULL, 40, 1);
 INSERT INTO public.submit VALUES ('task_3', 0, 'demo/lighthouse', 'demo#1', 1790000000001, '{"n": 1}', '{"path": "/tasks/7"}');
 INSERT INTO public.task VALUES ('task_3', 'key_1', 1790000000002, NULL, 'in_progress', 'generate', 'x', NULL, '{}', NULL, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, 'w', false, NULL, NULL, 'db3435c9c00fdf04');
 INSERT INTO public.task VALUES ('task_1', 'key_1', 1790000000000, 1790000009000, 'completed', 'generate', 'dall-e-3', 'demo/lighthouse', '{"n": 1, "prompt": "Ein Leuchtturm – “日本”, it''s"}', '{"project": "a"}', '{"created": 1790000000, "outputs": [{"id": "20261120-x.png", "type": "image/png"}]}', 12, '{"submit": 0.5}', NULL, 40000, 7, 40000, 'ab', 'cd', 'w', true, 'req_1', NULL, '300edca56de31db1 b688581ac2b2049c c98498d7d34d3c00');

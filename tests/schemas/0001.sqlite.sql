@@ -66,9 +66,10 @@ CREATE TABLE job (
 	started BIGINT, 
 	cancel BIGINT, 
 	progress INTEGER, 
+	adopted INTEGER NOT NULL, 
 	CONSTRAINT job_pkey PRIMARY KEY (task)
 );
-INSERT INTO "job" VALUES('task_3','key_1','demo',0,'{"n":1}','https://app.example/hook',1790000000000,NULL,40);
+INSERT INTO "job" VALUES('task_3','key_1','demo',0,'{"n":1}','https://app.example/hook',1790000000000,NULL,40,1);
 CREATE TABLE "key" (
 	id TEXT NOT NULL, 
 	name TEXT NOT NULL, 

@@ -109,6 +109,7 @@ def durable() -> None:
         number("started", nullable=True),
         number("cancel", nullable=True),
         sa.Column("progress", sa.Integer),
+        sa.Column("adopted", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("task", name="job_pkey"),
     )
     some("job_waiting", "job", "started IS NULL", "queue", "key", "task")
