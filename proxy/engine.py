@@ -160,7 +160,8 @@ class Engine:
             await watch.submitting(run.job, look)
             step = by.start(run.job) if run.upstream.base else await self.aside(by.start, run.job)
             try:
-                step = await run.to_wait(step, emit)
+                async with watch.patience():
+                    step = await run.to_wait(step, emit)
             except Fault as fault:
                 if fault.code != "ambiguous" or look is None or (found := await run.looked(look, emit)) is None:
                     raise

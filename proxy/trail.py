@@ -24,6 +24,7 @@ from translators.video import VideoJob
 
 GATE = 16  # submits of durable tasks that begin at once: as many may be of unknown fate after a crash
 GATE_SECONDS = 2.0  # after which a submit that is still on the wire lets the next one begin
+PATIENCE = 3.0  # seconds that a submit on the wire still has once nobody wants it: what has a name may be stopped
 AWAY_SECONDS = 0.5  # between two looks for a database without which nothing may be sent
 
 
@@ -73,6 +74,10 @@ class Watch:
     def waiting(self, job: Job, wait: Wait) -> None:
         """The provider has it, and says how far it has come."""
 
+    def patience(self) -> AbstractAsyncContextManager[None]:
+        """Within it, a submit is on the wire: it is given up soon after nobody wants it any more."""
+        return nullcontext()
+
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until nobody wants it any more. Raises `LetGo`."""
         await asyncio.sleep(seconds)
@@ -89,6 +94,7 @@ class Trail:
         self.durable = durable  # nothing is sent before it is written that it will be
         self.left: Mapping[int, Left] = {}
         self.progress: int | None = None  # per cent
+        self.seconds = 0.0  # between two polls, as the provider wants them
         self.submitted = False  # a provider has something of it
         self.claimed = False  # … or may have
         self.cancelled = False
@@ -99,11 +105,20 @@ class Trail:
         self._worker = worker
         self._gate = gate
         self._turn = asyncio.Event()  # something is to be done before the next poll
+        self._on_wire: set[asyncio.Timeout] = set()  # of submits
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there may be something of it in `job` or `submit`."""
+        return self.durable or self.submitted or self.cancelled
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
-        self.cancelled = True
-        self._turn.set()
+        if not self.cancelled:
+            self.cancelled = True
+            self._turn.set()
+            for limit in self._on_wire:
+                limit.reschedule(asyncio.get_running_loop().time() + PATIENCE)
 
     def release(self) -> None:
         """This process stops: another one goes on with it."""
@@ -132,6 +147,21 @@ class Trail:
         finally:
             timer.cancel()
             give_up()
+
+    @asynccontextmanager
+    async def patience(self) -> AsyncIterator[None]:
+        """Raises within `PATIENCE` of the wish for its end, as nobody knows then what the provider makes of it."""
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._on_wire.add(limit)
+                yield
+        except TimeoutError as error:
+            if limit.expired():
+                raise abandoned() from error
+            raise
+        finally:
+            self._on_wire.discard(limit)
 
     async def claim(self, row: SubmitRow) -> None:
         """Write that it is about to be sent. Waits for a database that is away: nothing is paid yet."""
@@ -193,6 +223,9 @@ class _Followed(Watch):
     def gate(self) -> AbstractAsyncContextManager[None]:
         return self._trail.gate() if self._trail.durable else nullcontext()
 
+    def patience(self) -> AbstractAsyncContextManager[None]:
+        return self._trail.patience()
+
     async def submitting(self, job: Job, look: Call | None) -> None:
         self._look = look
         self._sent = milliseconds()
@@ -217,6 +250,7 @@ class _Followed(Watch):
             trail.save(row)
 
     async def pause(self, seconds: float) -> None:
+        self._trail.seconds = seconds
         await self._trail.pause(seconds)
 
     def _row(self, job: Job, call: dict[str, Any] | None) -> SubmitRow:
@@ -282,3 +316,11 @@ def uncertain() -> Fault:
 def cancelled() -> Fault:
     """How a task ends that was cancelled before anything was paid."""
     return Fault("cancelled", "The task was cancelled.", code="task_cancelled")
+
+
+def abandoned() -> Fault:
+    """How a task ends that was cancelled before the provider had answered its submit."""
+    fault = cancelled()
+    fault.message += " The provider had it, and had not answered: it may make it, and charge for it, all the same."
+    fault.passing = True
+    return fault

@@ -245,11 +245,12 @@ async def concluded(gateway: Gateway, making: Making, drawing: Drawing, drawn: C
     What another process goes on with is not ended: who waits is told so.
     """
     task, trail, history = making.task, making.trail, gateway.config.history
-    durable = trail.durable or trail.submitted
     try:
         result = await drawn
     except BaseException as error:
-        if isinstance(error, LetGo) or (durable and isinstance(error, asyncio.CancelledError)):
+        if isinstance(error, LetGo) or (
+            isinstance(error, asyncio.CancelledError) and (trail.durable or trail.submitted)
+        ):
             making = replace(making, files=())
             raise handed_over(task.id) from error
         fault = as_ended(error, tried=drawing.target is not None)
@@ -259,7 +260,7 @@ async def concluded(gateway: Gateway, making: Making, drawing: Drawing, drawn: C
             fault.code = "submit_uncertain"
         if history.enabled:
             ending = record.failed(
-                task, fault, drawing.timings, drawing.target, durable=durable, submitted=trail.submitted
+                task, fault, drawing.timings, drawing.target, durable=trail.has_rows, submitted=trail.submitted
             )
             await written(gateway, ending)
         if fault is error:
@@ -267,7 +268,7 @@ async def concluded(gateway: Gateway, making: Making, drawing: Drawing, drawn: C
         raise fault from error
     else:
         if history.enabled:
-            ending = record.completed(task, result, drawing.timings, prompts=history.prompts, durable=durable)
+            ending = record.completed(task, result, drawing.timings, prompts=history.prompts, durable=trail.has_rows)
             await written(gateway, ending)
         return result
     finally:

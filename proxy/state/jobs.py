@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from proxy.state import tables
+from proxy.state import budgets, tables
 from proxy.state.database import insert, milliseconds
 
 Verdict: TypeAlias = Literal["mine", "cancelled", "taken"]
@@ -113,15 +113,16 @@ def begun(connection: Connection, tasks: Sequence[str]) -> None:
 
 
 def closed(connection: Connection, tasks: Sequence[str], kept: Sequence[str] = ()) -> None:
-    """They have ended. What was submitted for those in `kept` may still be asked for by `resumed`."""
+    """They have ended. What was submitted for those in `kept` may still be asked for: see `reopened`."""
     if tasks:
         gone = [task for task in tasks if task not in kept]
         connection.execute(sa.delete(_JOB).where(_JOB.c.task.in_(gone)))
         connection.execute(sa.delete(_SUBMIT).where(_SUBMIT.c.task.in_(gone)))
 
 
+_ASKABLE = sa.exists().where(_SUBMIT.c.task == _TASK.c.id, _SUBMIT.c.call.is_not(None))
 DURABLE = sa.or_(
-    sa.exists().where(_SUBMIT.c.task == _TASK.c.id, _SUBMIT.c.call.is_not(None)),
+    _ASKABLE,
     sa.exists().where(_JOB.c.task == _TASK.c.id, _JOB.c.work.is_not(None)),
 )
 """Of tasks that another process can go on with."""
@@ -191,6 +192,37 @@ def ask_for_end(task: str, connection: Connection) -> None:
     wish = insert(_JOB, connection).values(msgspec.structs.asdict(new))
     first = sa.func.coalesce(_JOB.c.cancel, wish.excluded.cancel)
     connection.execute(wish.on_conflict_do_update(index_elements=["task"], set_={"cancel": first}))
+
+
+def resumable(tasks: Sequence[str], connection: Connection) -> frozenset[str]:
+    """Those of these tasks, which have failed, whose provider can still be asked for what it makes."""
+    if not tasks:
+        return frozenset()
+    named = sa.select(_SUBMIT.c.task).where(_SUBMIT.c.task.in_(tasks), _SUBMIT.c.call.is_not(None))
+    return frozenset(connection.scalars(named.distinct()))
+
+
+def reopened(task: str, key: str | None, connection: Connection) -> bool:
+    """Whether a task that has failed, `key`'s or anybody's, is under way once more: nobody's, so that any process goes
+    on with it. What its failure cost is taken back: it is counted when it ends.
+    """
+    failed = sa.and_(_TASK.c.id == task, _TASK.c.status == "failed", _ASKABLE)
+    if key is not None:
+        failed = sa.and_(failed, _TASK.c.key == key)
+    fresh = {"status": "in_progress", "ended": None, "error": None, "cost": None, "wasted": 0, "worker": ""}
+    owner = connection.scalar(sa.update(_TASK).where(failed).values(fresh).returning(_TASK.c.key))
+    if owner is None:
+        return False
+    first = connection.scalars(sa.select(_SUBMIT.c.target).where(_SUBMIT.c.task == task)).first() or ""
+    renewed = {"started": milliseconds(), "cancel": None, "adopted": 0}
+    new = JobRow(task=task, key=owner, queue=first.partition("/")[0])
+    row = insert(_JOB, connection).values(msgspec.structs.asdict(new) | renewed)
+    connection.execute(row.on_conflict_do_update(index_elements=["task"], set_=renewed))
+    entry = tables.entry
+    gone = sa.delete(entry).where(entry.c.id == task).returning(entry.c.day, entry.c.cost, entry.c.wasted)
+    spent = [(owner, each.day, -((each.cost or 0) + each.wasted)) for each in connection.execute(gone)]
+    budgets.settled(connection, budgets.spending(spent))
+    return True
 
 
 def unwanted(worker: str, connection: Connection) -> list[str]:

@@ -78,6 +78,7 @@ class Workers:
         self._seen: dict[str, tuple[int, float]] = {}  # of each other: what it said last, and when that was new to us
         self._astray: dict[str, float] = {}  # tasks that do not run, and since when
         self._next_beat = 0.0
+        self._wake = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -99,9 +100,17 @@ class Workers:
             with suppress(Fault):
                 await self._database.write(partial(_take_over, {self.id: None}))
 
+    def look_now(self) -> None:
+        """Take what belongs to nobody at once, and not when the time has come."""
+        self._next_beat = 0.0
+        self._wake.set()
+
     async def _go_on(self) -> None:
         while True:
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._wake.wait()
+            self._wake.clear()
             try:
                 if not self._database.up or time.monotonic() >= self._next_beat:
                     await self._beat()
