@@ -20,7 +20,7 @@ from litestar.openapi.plugins import RedocRenderPlugin, SwaggerRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy import __version__, durable, resume
-from proxy.api import account, admin, files, health, images, models, outputs, tasks, usage, webhooks
+from proxy.api import account, admin, files, health, images, models, outputs, tasks, usage, videos, webhooks
 from proxy.errors import as_fault, problem
 from proxy.gateway import Gateway
 from proxy.logs import request_id, say
@@ -164,7 +164,7 @@ def create(gateway: Gateway) -> Door:
             images.generations, images.edits, images.variations, models.models, models.model, health.health,
             health.ready, health.metrics, outputs.output, *files.HANDLERS, tasks.tasks, tasks.task, tasks.forget,
             account.account, admin.listed, admin.created, admin.shown, admin.changed, admin.rotated, admin.revoked,
-            usage.tasks, usage.usage, *webhooks.HANDLERS,
+            usage.tasks, usage.usage, *webhooks.HANDLERS, *videos.HANDLERS,
         ],
         before_request=entered,
         exception_handlers={Exception: trouble},

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 from litestar.openapi.spec import Operation
 
 from proxy.ask import FormEdit, Generation, JsonEdit, JsonVariation, PictureOp, Variation
+from proxy.video.ask import BODIES as FILMED
+from proxy.video.ask import FILES as FILMED_FILES
+from translators.video import Task
 
 TEXTS: dict[str, str] = {
     "model": "An alias, `provider/model`, or a bare id that only one provider has.",
@@ -41,6 +44,23 @@ TEXTS: dict[str, str] = {
     "watermark": "Whether the provider's visible mark is wanted.",
     "metadata": "Up to 16 pairs of your own.",
     "provider_options": "The provider's own parameters, by their own names.",
+}
+
+FILM_TEXTS: dict[str, str] = TEXTS | {
+    "model": f"{TEXTS['model']} A changed video's is the one that made it, where none is named.",
+    "prompt": "What to show.",
+    "seconds": "How long, as text or a number. Converted to the nearest length that the model makes.",
+    "size": "`WIDTHxHEIGHT`, `720p`, or `auto`. Converted to the nearest that the model makes.",
+    "input_reference": "The first frame: a file, `{image_url}`, `{file_id}`, or an address by itself.",
+    "last_frame": "The last frame, in the same forms.",
+    "reference_images": "Pictures that say what is to be seen, not where.",
+    "video": "One of yours by its `id`; or a file, `{url}`, `{file_id}`.",
+    "negative_prompt": "What not to show.",
+    "seed": "For a repeatable video.",
+    "resolution": "`480p`, `720p`, `1080p`, `4K` …, beside `aspect_ratio` or instead of `size`.",
+    "audio": "Whether the video has sound, where the model leaves the choice.",
+    "camera": "A movement of the camera, in the model's words, or `fixed`.",
+    "webhook_url": "Where the end is told.",
 }
 
 
@@ -96,7 +116,7 @@ class Envelope(msgspec.Struct):
     error: Trouble
 
 
-def described(body: type[msgspec.Struct]) -> dict[str, Any]:
+def described(body: type[msgspec.Struct], texts: Mapping[str, str] = TEXTS) -> dict[str, Any]:
     """A body's JSON Schema, whole in itself, with what each member means."""
     (top,), parts = msgspec.json.schema_components([body], ref_template="{name}")
 
@@ -109,8 +129,8 @@ def described(body: type[msgspec.Struct]) -> dict[str, Any]:
 
     schema: dict[str, Any] = inlined(top)
     for name, member in schema["properties"].items():
-        if name in TEXTS:
-            member["description"] = TEXTS[name]
+        if name in texts:
+            member["description"] = texts[name]
     return schema
 
 
@@ -146,5 +166,27 @@ def documented(op: PictureOp) -> type[Operation]:
     class Documented(Operation):
         def to_schema(self) -> dict[str, Any]:
             return {**super().to_schema(), "requestBody": request_body(op)}
+
+    return Documented
+
+
+def film_body(task: Task) -> dict[str, Any]:
+    """The request of a video."""
+    body = FILMED[task]
+    texts = {name: FILM_TEXTS[name] for name in FILMED_FILES[task]}
+    form = described(body, FILM_TEXTS)
+    form["properties"] |= {
+        name: {"type": "string", "format": "binary", "description": text} for name, text in texts.items()
+    }
+    kinds = {"multipart/form-data": form, "application/json": described(body, FILM_TEXTS)}
+    return {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}
+
+
+def film_documented(task: Task) -> type[Operation]:
+    """An operation that tells the body of a request for a video."""
+
+    class Documented(Operation):
+        def to_schema(self) -> dict[str, Any]:
+            return {**super().to_schema(), "requestBody": film_body(task)}
 
     return Documented

@@ -99,22 +99,36 @@ class Files:
         """It as a blob that is read while it is walked: in a thread, as the store may be far away."""
         return self.store.blob(path_of(stored.id), stored.size)
 
+    def local(self, stored: Stored) -> Path | None:
+        """Where it is on the local disk, where it is there."""
+        return self.store.folder / path_of(stored.id) if self.store.folder else None
+
     async def thumbnail(self, id: str, side: int) -> Blob | None:
         """The thumbnail that was kept beside it, if one was."""
-        path = thumbnail_path(id, side)
-        try:
-            return await self.store.fetched(path, (await self.store.head(path)).size)
-        except FileNotFoundError:
-            return None
+        return await self._beside(thumbnail_path(id, side))
 
     async def keep_thumbnail(self, id: str, side: int, blob: Blob) -> None:
         """Keep it beside the file that it is of; it goes with that."""
         await self.store.put(thumbnail_path(id, side), blob, "image/webp", f"{id}.{side}.webp")
 
+    async def sheet(self, id: str) -> Blob | None:
+        """The sheet of small pictures that was kept beside a video, if one was."""
+        return await self._beside(sheet_path(id))
+
+    async def keep_sheet(self, id: str, blob: Blob) -> None:
+        """Keep it beside the video that it is of; it goes with that."""
+        await self.store.put(sheet_path(id), blob, "image/jpeg", f"{id}.sheet.jpg")
+
+    async def _beside(self, path: str) -> Blob | None:
+        try:
+            return await self.store.fetched(path, (await self.store.head(path)).size)
+        except FileNotFoundError:
+            return None
+
     async def delete(self, ids: Iterable[str]) -> None:
-        """Delete what is there of them, and their thumbnails."""
+        """Delete what is there of them, and the pictures beside them."""
         known = [id for id in ids if _ID.fullmatch(id)]
-        await self.store.delete([path for id in known for path in (path_of(id), *_thumbnails(id))])
+        await self.store.delete([path for id in known for path in (path_of(id), *_beside(id))])
 
     async def presigned(self, id: str, seconds: int) -> str | None:
         """The store's own link to it, good for so long; `None` where the configuration wants none."""
@@ -177,8 +191,15 @@ def thumbnail_path(id: str, side: int) -> str:
     return f"{path_of(id)}.{side}.webp"
 
 
-def _thumbnails(id: str) -> Iterable[str]:
-    return (thumbnail_path(id, side) for side in SIDES)
+def sheet_path(id: str) -> str:
+    """Where the sheet of a video is."""
+    return f"{path_of(id)}.sheet.jpg"
+
+
+def _beside(id: str) -> Iterable[str]:
+    yield from (thumbnail_path(id, side) for side in SIDES)
+    if TYPES.get(id.rpartition(".")[2], "").startswith("video/"):
+        yield sheet_path(id)
 
 
 def secret(data: Path) -> bytes:

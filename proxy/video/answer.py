@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from proxy import record
+from proxy.decide import Note
 from proxy.errors import problem
 from proxy.invalid import clip
 from proxy.prices import dollars
@@ -51,6 +52,34 @@ def not_ready(video_id: str) -> Fault:
     return Fault("missing", text)
 
 
+def nothing_made(video_id: str, task: Task) -> Fault:
+    """The fault of a download of what has failed, or was stopped."""
+    error = error_of(task)
+    why = f"{status_of(task)}: {error.message}" if error else "not there"
+    return Fault("missing", f"There is no content of the video '{clip(video_id)}'. It is {why}")
+
+
+def no_file(video_id: str) -> Fault:
+    """The fault of a download that comes too late."""
+    return Fault("missing", f"The file of the video '{clip(video_id)}' is not kept any more.", code="output_not_found")
+
+
+def still_made(video_id: str, task: Task) -> Fault:
+    """The fault of a deletion that comes too early."""
+    text = (
+        f"The video '{clip(video_id)}' is still {task.status.replace('_', ' ')}; it can be deleted when it is "
+        f"completed or has failed. POST /v1/tasks/{task.id}/cancel ends it."
+    )
+    return Fault("invalid", text, code="task_running", param="video_id")
+
+
+def of_video(fault: Fault) -> Fault:
+    """It, with OpenAI's type where that speaks of pictures."""
+    if fault.kind in {"policy", "missing"}:
+        fault.type = fault.type or "invalid_request_error"
+    return fault
+
+
 # ---- the row
 
 ELSEWHERE = frozenset({"op", "model", "metadata", "webhook_url", "first", "last", "references", "clip"})
@@ -63,7 +92,7 @@ SAID = tuple(
 )
 
 
-def request_of(ask: VideoAsk, told: Expected, *, prompts: bool) -> dict[str, Any]:
+def request_of(ask: VideoAsk, told: Expected, *, prompts: bool, notes: Sequence[Note] = ()) -> dict[str, Any]:
     """What was said, and under `expected` how the video will be; the prompts only where they may be kept."""
     said = {name: value for name, usual in SAID if (value := getattr(ask, name)) != usual}
     if not prompts:
@@ -73,6 +102,8 @@ def request_of(ask: VideoAsk, told: Expected, *, prompts: bool) -> dict[str, Any
         said["images"] = images
     said["task"] = ask.task
     said["expected"] = {"seconds": told.seconds, "size": shown(told.size)}
+    if notes:
+        said["expected"]["adjusted"] = [note.text for note in notes]
     said["n"] = ask.n
     return said
 
@@ -153,7 +184,7 @@ def described(task: Task, *, progress: int | None = None, retention: float | Non
         error=error_of(task),
         served_by=task.model,
         cost_usd=dollars(task.cost),
-        adjusted=[note.text for note in record.notes(task.result)],
+        adjusted=[note.text for note in record.notes(task.result)] if done else expected.get("adjusted", []),
         metadata=task.metadata or {},
     )
 
@@ -181,7 +212,7 @@ def error_of(task: Task) -> VideoError | None:
         return VideoError(code="cancelled", message="The video was cancelled before it was made.")
     if task.error is None:
         return None
-    told = problem(record.fault_of(task.error)).body
+    told = problem(of_video(record.fault_of(task.error))).body
     error: Mapping[str, Any] = msgspec.json.decode(told)["error"]
     return VideoError(
         code=error["code"] or task.error["kind"], message=error["message"], type=error["type"], param=error["param"]

@@ -102,7 +102,9 @@ without_inputs = without_sources
 
 def request(ask: VideoAsk, given: Inputs, plans: Sequence[Plan[VideoCaps]], /, *, prompts: bool) -> dict[str, Any]:
     """What its row says of the request."""
-    told = answer.request_of(ask, expected(job_of(plans[0]), given, plans[0].target.caps), prompts=prompts)
+    first = plans[0]
+    will_be = expected(job_of(first), given, first.target.caps)
+    told = answer.request_of(ask, will_be, prompts=prompts, notes=first.notes)
     if images := sum(each is not None for each in (given.first, given.last, *given.references)):
         told["images"] = images
     return told
