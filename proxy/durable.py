@@ -33,14 +33,14 @@ def check(gateway: Gateway) -> None:
 
 async def job_of(gateway: Gateway, wanted: Wanted, planned: Planned, task: Task, kept: list[str]) -> JobRow:
     """What any process can make it from; the ids of what came with it are added to `kept`."""
-    ask = planned.ask
+    ask, first = planned.ask, planned.plans[0].target.upstream.name
     return JobRow(
         task=task.id,
         key=task.key,
-        queue=planned.plans[0].target.upstream.name,
+        queue=first,
         priority=wanted.caller.tier.priority,
         webhook=ask.webhook_url or wanted.caller.webhook,
-        started=milliseconds(),
+        started=None if gateway.places.at(first) else milliseconds(),
         work={
             "ask": msgspec.to_builtins(replace(ask, webhook_url=None)),
             "strict": wanted.strict,

@@ -16,9 +16,12 @@ from proxy import fetch
 from proxy.catalog import Credential, Target, Upstream
 from proxy.credentials import Credentials
 from proxy.http import Pools, Refused
+from proxy.limits import Limits
+from proxy.limits.memory import Memory
 from proxy.metrics import Metrics, Phase
+from proxy.places import Places, Queue
 from proxy.run import TRIES, Emit, Run, backoff
-from proxy.trail import UNWATCHED, Watch, bare, uncertain
+from proxy.trail import UNWATCHED, LetGo, Watch, bare, uncertain
 from translators.base import (
     Done,
     Fault,
@@ -44,8 +47,8 @@ Aside = Callable[[Callable[[Job], Step], Job], Awaitable[Step]]
 class Engine:
     """One per configuration. `aside` computes off the event loop; a download brings at most `output_bytes`.
 
-    `places` are those of the providers that take only so many calls at once: of all configurations, so that a reload
-    gives away none twice.
+    `places` are those of the providers that take only so many jobs: of all configurations, so that a reload gives away
+    none twice.
     """
 
     def __init__(
@@ -55,14 +58,14 @@ class Engine:
         aside: Aside,
         metrics: Metrics,
         output_bytes: int,
-        places: dict[tuple[str, int], asyncio.Semaphore] | None = None,
+        places: Places | None = None,
     ) -> None:
         self.pools = pools
         self.credentials = credentials
         self.aside = aside
         self.metrics = metrics
         self.output_bytes = output_bytes
-        self._places = {} if places is None else places
+        self.places = Places(Limits(Memory()), metrics) if places is None else places
 
     async def run(
         self,
@@ -78,14 +81,25 @@ class Engine:
         may know what an earlier process has submitted of it.
 
         Raises the `Fault` that ended it; `timeout` where it was not done by `ends` (of the loop's clock; the provider's
-        `job_seconds` from now where none is given), `overloaded` where no place came free by then.
+        `job_seconds` from now where none is given), `overloaded` where no place came free by then. What is `unhurried`
+        has its `job_seconds` from when it has a place.
         """
-        upstream = target.upstream
+        upstream, clock = target.upstream, asyncio.get_running_loop().time
+        queue = self.places.at(upstream.name)
         if ends is None:
-            ends = asyncio.get_running_loop().time() + upstream.job_seconds
+            ends = clock() + upstream.job_seconds
         try:
-            async with self._place(upstream, ends) if upstream.concurrency else NO_QUEUE, asyncio.timeout_at(ends):
-                done = await self._drive(Run(self, job, upstream, credential), emit, watch)
+            async with self._place(upstream, queue, ends, watch) if queue else NO_QUEUE:
+                if watch.unhurried:
+                    ends = clock() + upstream.job_seconds
+                watch.begins()
+                self.metrics.count("jobs_running", upstream.name)
+                try:
+                    async with asyncio.timeout_at(ends):
+                        done = await self._drive(Run(self, job, upstream, credential), emit, watch)
+                finally:
+                    self.metrics.count("jobs_running", upstream.name, by=-1)
+            async with asyncio.timeout_at(ends):
                 return await self._downloaded(done, upstream, job.op) if download else done
         except TimeoutError as error:
             raise Fault(
@@ -95,25 +109,24 @@ class Engine:
             ) from error
 
     @asynccontextmanager
-    async def _place(self, upstream: Upstream, ends: float) -> AsyncIterator[None]:
-        number = upstream.concurrency
-        places = self._places.setdefault((upstream.name, number), asyncio.Semaphore(number))
-        self.metrics.count("jobs_queued", upstream.name)
+    async def _place(self, upstream: Upstream, queue: Queue, ends: float, watch: Watch) -> AsyncIterator[None]:
         began = time.monotonic()
         try:
-            async with asyncio.timeout_at(ends):
-                await places.acquire()
+            async with asyncio.timeout_at(None if watch.unhurried else ends):
+                place = await queue.take(watch)
         except TimeoutError as error:
             raise Fault(
                 "overloaded", f"{upstream.name} had no place for this job in time.", code="queue_full"
             ) from error
-        finally:
-            self.metrics.count("jobs_queued", upstream.name, by=-1)
         self.phase(upstream, "queue", began)
         try:
             yield
+        except (LetGo, asyncio.CancelledError):
+            if watch.askable:  # another process goes on asking for it
+                place.leave()
+            raise
         finally:
-            places.release()
+            place.vacate()
 
     async def _drive(self, run: Run, emit: Emit, watch: Watch) -> Done:
         began = time.monotonic()

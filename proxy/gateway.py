@@ -22,6 +22,7 @@ from proxy.keys import Keys
 from proxy.logs import log, say, warn
 from proxy.metrics import SIZE_CLASSES, Metrics, Phase
 from proxy.pixels import Pixels
+from proxy.places import Places
 from proxy.route import Health
 from proxy.state.database import Database, default_url
 from proxy.state.files import Files, secret
@@ -75,7 +76,9 @@ class Gateway:
         self._store_hangs = False
         self._store_next = 0.0  # until then nobody tries a store that hangs
         self._beside: set[asyncio.Task[None]] = set()
-        self._places: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self.places = Places(
+            self.limits, self.metrics, self.database, self.workers.id, lambda: self.workers.alive
+        )  # fmt: skip
         self._retiring: set[asyncio.Task[None]] = set()
         self._take(config)
 
@@ -92,8 +95,9 @@ class Gateway:
             self.pixels.aside,
             self.metrics,
             OUTPUT_BYTES,
-            self._places,
+            self.places,
         )
+        self.places.bound(catalog.upstreams.values())
         labels = catalog.labels
         self.metrics.allow(
             provider=labels.providers,
@@ -157,6 +161,7 @@ class Gateway:
         while True:
             self.metrics.set("ledger_waiting", to=self.ledger.waiting)
             self.metrics.set("database_up", to=int(self.database.up))
+            self.places.measure()
             await asyncio.sleep(GAUGE_SECONDS)
 
     def trail(self, task: str, *, durable: bool) -> Trail:
@@ -217,7 +222,7 @@ class Gateway:
         for task in (*self._retiring, *self._beside):
             task.cancel()
         await asyncio.gather(self.pools.aclose(), *self._retiring, *self._beside, return_exceptions=True)
-        for ending in (self.limits.aclose, self.ledger.stop, self.workers.stop):
+        for ending in (self.places.aclose, self.limits.aclose, self.ledger.stop, self.workers.stop):
             try:
                 await ending()
             except Exception as error:  # the others must not be left out for it

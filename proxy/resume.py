@@ -37,6 +37,7 @@ STORE_TRIES = 5  # for what came with a task
 
 async def adopt(gateway: Gateway, tasks: Sequence[str]) -> None:
     """Go on with these, which belong to this process from now on."""
+    found = []
     for id in tasks:
         try:
             task = await gateway.history.get(id)
@@ -44,7 +45,9 @@ async def adopt(gateway: Gateway, tasks: Sequence[str]) -> None:
         except Fault:  # the database is away again: what does not run is astray, and taken once more
             continue
         if task is not None and task.ended is None and id not in gateway.works.running:
-            resume(gateway, task, left.job, left.submits)
+            found.append((task, left))
+    for task, left in sorted(found, key=lambda each: not each[1].submits):  # these have their places already
+        resume(gateway, task, left.job, left.submits)
 
 
 def resume(gateway: Gateway, task: Task, job: JobRow | None, submits: Sequence[SubmitRow]) -> None:
@@ -54,7 +57,8 @@ def resume(gateway: Gateway, task: Task, job: JobRow | None, submits: Sequence[S
     trail.progress = job.progress if job else None
     if job is not None and job.cancel is not None:
         trail.cancel()
-    making = work.Making(task, trail, files_of(job))
+    trail.queued = job is not None and job.started is None
+    making = work.Making(task, trail, files_of(job), job.priority if job else 0)
     doing = asyncio.ensure_future(went_on(gateway, making, job, submits))
     found = Work(task.id, task.key, doing, {"x-pictor-task": task.id})
     found.print, found.claim, found.cache, found.trail = task.fingerprint, task.claim, task.cached, trail

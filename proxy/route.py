@@ -202,7 +202,6 @@ async def attempt(at: Attempt) -> Made:
     plan, metrics, health = at.plan, at.engine.metrics, at.health
     target = plan.target
     began = time.monotonic()
-    metrics.count("jobs_running", target.upstream.name)
     outcome: Literal["ok", "partial"] | FaultKind = "cancelled"
     try:
         made = await run_all(at)
@@ -212,7 +211,7 @@ async def attempt(at: Attempt) -> Made:
         )
     except Fault as fault:
         outcome = fault.kind
-        health.failed(target, fault.kind)
+        health.failed(target, "cancelled" if fault.code == "queue_full" else fault.kind)  # that says nothing of it
         raise
     else:
         health.well(target)
@@ -220,7 +219,6 @@ async def attempt(at: Attempt) -> Made:
     finally:
         if outcome == "cancelled":
             health.failed(target, "cancelled")  # a try of the breaker's that nobody ended must not hold the next one
-        metrics.count("jobs_running", target.upstream.name, by=-1)
         metrics.count("jobs_total", plan.jobs[0].op, target.upstream.name, target.model, outcome)
 
 

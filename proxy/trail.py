@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from proxy.logs import log
 from proxy.plan import Finish, Note, Plan
 from proxy.state.database import milliseconds
-from proxy.state.jobs import Claimed, SubmitRow
+from proxy.state.jobs import Claimed, JobRow, SubmitRow
 from proxy.state.ledger import Ledger
 from translators.base import Call, Fault, Job, Size, Wait
 from translators.video import VideoJob
@@ -58,11 +58,23 @@ class Watch:
     left: Left | None = None  # an earlier process has submitted it
     whole = True  # the job has what is to be sent
     mark: str | None = None  # our own name for the call
+    unhurried = False  # it may wait for a place for as long as that takes
+    askable = False  # the provider has it, and another process can ask for it
 
     @property
     def stopped(self) -> bool:
         """Whether nobody wants it any more."""
         return False
+
+    async def until(self, begins: asyncio.Future[None]) -> None:
+        """Wait for its place at the provider, or until nobody wants it any more. Raises `LetGo`."""
+        await begins
+
+    def waits(self, queue: str, key: str, priority: int) -> None:
+        """It has waited for a while for its place at the provider `queue`."""
+
+    def begins(self) -> None:
+        """It has its place, or needs none."""
 
     def gate(self) -> AbstractAsyncContextManager[None]:
         """A place among those that submit."""
@@ -99,6 +111,7 @@ class Trail:
         self.claimed = False  # … or may have
         self.cancelled = False
         self.released = False
+        self.queued = False  # a row says that it waits for a place
         self.sent = 0  # submits
         self.begun: Callable[[], None] = lambda: None  # writes the row of a task that has none yet
         self._ledger = ledger
@@ -106,11 +119,13 @@ class Trail:
         self._gate = gate
         self._turn = asyncio.Event()  # something is to be done before the next poll
         self._on_wire: set[asyncio.Timeout] = set()  # of submits
+        self._waiting: set[asyncio.Future[None]] = set()  # for places
+        self._shown = False  # there is a row of it that others see it wait by
 
     @property
     def has_rows(self) -> bool:
         """Whether there may be something of it in `job` or `submit`."""
-        return self.durable or self.submitted or self.cancelled
+        return self.durable or self.submitted or self.cancelled or self._shown
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
@@ -119,11 +134,39 @@ class Trail:
             self._turn.set()
             for limit in self._on_wire:
                 limit.reschedule(asyncio.get_running_loop().time() + PATIENCE)
+            self._end_waiting(cancelled)
 
     def release(self) -> None:
         """This process stops: another one goes on with it."""
         self.released = True
         self._turn.set()
+        self._end_waiting(LetGo)
+
+    def _end_waiting(self, why: Callable[[], Exception]) -> None:
+        for begins in self._waiting:
+            if not begins.done():
+                begins.set_exception(why())
+
+    async def until(self, begins: asyncio.Future[None]) -> None:
+        """Wait for a place; not where nobody wants it any more."""
+        self.check()
+        self._waiting.add(begins)
+        try:
+            await begins
+        finally:
+            self._waiting.discard(begins)
+
+    def waits(self, queue: str, key: str, priority: int) -> None:
+        """Write in passing that it waits for a place, where no row says so yet."""
+        if not self.durable and not self._shown:
+            self._shown = self.queued = True
+            self._ledger.queue(JobRow(task=self.task, key=key, queue=queue, priority=priority))
+
+    def begins(self) -> None:
+        """Write in passing that it waits no longer."""
+        if self.queued:
+            self.queued = False
+            self._ledger.place(self.task)
 
     def watch(self, plan: Plan, number: int, credential: str, *, whole: bool = True) -> Watch:
         """What follows the call with that number; `whole`: its job has what is to be sent."""
@@ -217,8 +260,25 @@ class _Followed(Watch):
         self._look: Call | None = None
 
     @property
+    def unhurried(self) -> bool:  # type: ignore[override]  # read alone
+        return self._trail.durable and self.left is None
+
+    @property
+    def askable(self) -> bool:  # type: ignore[override]  # read alone
+        return self._last is not None
+
+    @property
     def stopped(self) -> bool:
         return self._trail.cancelled
+
+    async def until(self, begins: asyncio.Future[None]) -> None:
+        await self._trail.until(begins)
+
+    def waits(self, queue: str, key: str, priority: int) -> None:
+        self._trail.waits(queue, key, priority)
+
+    def begins(self) -> None:
+        self._trail.begins()
 
     def gate(self) -> AbstractAsyncContextManager[None]:
         return self._trail.gate() if self._trail.durable else nullcontext()

@@ -26,6 +26,7 @@ from proxy.keys import Caller, check_model
 from proxy.known import Marks, Wanted, by_claim, find, just_failed, marked
 from proxy.limits import Admission, check_request, check_size
 from proxy.logs import log, say
+from proxy.places import Asking, asking
 from proxy.state import ids
 from proxy.state.database import milliseconds
 from proxy.state.deliveries import Delivery, events
@@ -85,6 +86,8 @@ async def admitted(
     try:
         task = replace(row_of(gateway, wanted, planned, marks, id), estimate=prices.micros(most))
         job = await durable.job_of(gateway, wanted, planned, task, kept) if wanted.durable else None
+        if job is not None and job.started is None:
+            task = replace(task, status="queued")
         if (job or task.claim is not None) and not (claimed := await gateway.ledger.open(task, job)):
             gateway.aside(taken_back(gateway, kept))
             await gateway.limits.release(caller.id, id)  # it waits for the one that was quicker, and is no job
@@ -175,7 +178,8 @@ def start(
 ) -> Work:  # fmt: skip
     """Let it run, beside the request that asked for it. It does not hold what was sent: the plans have the pictures."""
     trail = gateway.trail(task.id, durable=job is not None)
-    making = Making(task, trail, durable.files_of(job))
+    trail.queued = job is not None and job.started is None
+    making = Making(task, trail, durable.files_of(job), wanted.caller.tier.priority)
     doing = asyncio.ensure_future(run(gateway, planned, making, previews))
     work = Work(task.id, task.key, doing, {**admission.headers, "x-pictor-task": task.id})
     work.print, work.claim, work.cache = marks.print, marks.claim, marks.cached
@@ -220,6 +224,7 @@ class Making(msgspec.Struct, frozen=True):
     task: Task
     trail: Trail
     files: Sequence[str] = ()  # what came with it, in the store until it has ended
+    priority: int = 0  # where it waits for a place
 
 
 async def run(gateway: Gateway, planned: Planned, making: Making, previews: asyncio.Queue[Preview] | None) -> Result:
@@ -245,6 +250,7 @@ async def concluded(gateway: Gateway, making: Making, drawing: Drawing, drawn: C
     What another process goes on with is not ended: who waits is told so.
     """
     task, trail, history = making.task, making.trail, gateway.config.history
+    asking.set(Asking(task.id, task.key, making.priority, task.created))
     try:
         result = await drawn
     except BaseException as error:

@@ -222,7 +222,9 @@ async def staged(
     async with serving(script.answer) as url:
         engine = Engine(pools, Credentials(no_tokens, lambda: 0.0), threads.aside, metrics, output_bytes)
         try:
-            yield Bench(script, url, engine, Health(metrics), [target(url, **target_of)])
+            targets = [target(url, **target_of)]
+            engine.places.bound(each.upstream for each in targets)
+            yield Bench(script, url, engine, Health(metrics), targets)
         finally:
             await pools.aclose()
             threads.close()

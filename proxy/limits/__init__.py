@@ -1,7 +1,7 @@
 """What the keys of a tier may do: calls and pictures a minute, jobs at once, and how many pictures of which size.
 
 Each key has the limits of its tier for itself. They are kept in the memory of the process; where several processes
-share them, in Redis or in the database.
+share them, in Redis or in the database. The places of a provider are kept beside them, under a name of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from proxy.limits.backend import Backend, Wanted
 from proxy.limits.memory import Memory
 from proxy.limits.rates import SECOND, Admission, Rules, Standing, cost, duration, rules
 from proxy.state.database import Database
+from proxy.state.queues import PROVIDER
 from translators.base import Fault
 
 __all__ = ["Admission", "Limits", "Standing", "build", "check_n", "check_request", "check_size"]
@@ -32,6 +33,11 @@ class Limits:
     def degraded(self) -> bool:
         """Whether this process holds but its share of each limit, because what it shares them through is away."""
         return self._backend.degraded
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes take of the same limits."""
+        return not isinstance(self._backend, Memory)
 
     async def start(self) -> None:
         """Connect to what is shared; where it is away, the log says so."""
@@ -60,6 +66,26 @@ class Limits:
     async def release(self, caller_id: str, task: str) -> None:
         """The job of a call has ended. It may be said again, and of a call that held nothing."""
         await self._backend.release((caller_id, task))
+
+    async def place(self, provider: str, rules: Rules, task: str) -> Admission:
+        """Ask for a place at a provider, for `task`, until `vacate`."""
+        return await self._backend.take(Wanted(PROVIDER + provider, rules, 1, task))
+
+    async def look(self, provider: str, rules: Rules) -> Admission:
+        """How many places are taken; nothing changes."""
+        return await self._backend.take(Wanted(PROVIDER + provider, rules, 0, ""))
+
+    async def seize(self, provider: str, task: str) -> None:
+        """Take a place whatever the limit says: the provider works on it already."""
+        await self._backend.seize((PROVIDER + provider, task))
+
+    async def vacate(self, provider: str, task: str) -> None:
+        """Give a place back."""
+        await self._backend.release((PROVIDER + provider, task))
+
+    def leave(self, provider: str, task: str) -> None:
+        """Leave a place to whoever goes on with its job; it counts until its lease ends, or is seized."""
+        self._backend.leave((PROVIDER + provider, task))
 
     async def standings(self, caller_id: str, tier: Tier) -> tuple[Standing, ...]:
         """What is left of each rate; nothing is taken."""

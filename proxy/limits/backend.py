@@ -21,7 +21,7 @@ class Wanted(msgspec.Struct, frozen=True):
     caller: str
     rules: Rules
     n: int  # pictures
-    task: str
+    task: str  # whose job it is; empty: this is a mere look, of which nothing is kept
 
 
 class Away(Exception):
@@ -42,6 +42,12 @@ class Backend(Protocol):
 
     async def release(self, slot: Slot, /) -> None:
         """Returns when the next call may have the slot; one that is not held is no error."""
+
+    async def seize(self, slot: Slot, /) -> None:
+        """Hold it, whatever the limit says: its job runs already."""
+
+    def leave(self, slot: Slot, /) -> None:
+        """Hold it no longer, nor give it back: another process goes on with its job. Its lease ends by itself."""
 
     async def aclose(self) -> None:
         """Give back what is held, and disconnect."""

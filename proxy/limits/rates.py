@@ -14,6 +14,7 @@ import msgspec
 
 MINUTE = 60_000_000
 SECOND = 1_000_000
+WINDOW = MINUTE + SECOND  # one begun at its end may be sent quicker than one at its start
 
 Dimension: TypeAlias = Literal["requests", "images"]
 
@@ -35,6 +36,7 @@ class Rules(msgspec.Struct, frozen=True):
 
     rates: tuple[Rate, ...]
     jobs: int | None  # at once
+    begun: int | None = None  # jobs that begin within a minute, wherever that begins
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -56,6 +58,8 @@ class Admission(msgspec.Struct, frozen=True):
     now: int
     full: tuple[int, ...]  # when each of the rates is full again
     running: int  # jobs of the same caller beside it
+    begun: int = 0  # … that began within the last minute
+    wait: int = 0  # until they are fewer, where they are too many
 
     @property
     def standings(self) -> tuple[Standing, ...]:
@@ -90,6 +94,7 @@ def share(whole: Rules, workers: int) -> Rules:
     return Rules(
         tuple(rate(each.dimension, max(1, each.limit // workers)) for each in whole.rates),
         None if whole.jobs is None else max(1, whole.jobs // workers),
+        None if whole.begun is None else max(1, whole.begun // workers),
     )
 
 
@@ -104,13 +109,18 @@ def cost(rate: Rate, n: int) -> int:
     return n if rate.dimension == "images" else min(n, 1)
 
 
-def judge(rules: Rules, n: int, full: Sequence[int], running: int, now: int) -> Admission:
-    """Take all that a call for `n` pictures needs, or nothing.
+def judge(
+    rules: Rules, n: int, full: Sequence[int], running: int, now: int, begun: tuple[int, int] = (0, 0)
+) -> Admission:
+    """Take all that a call for `n` pictures needs, or nothing. `begun`: how many jobs began within the last minute, and
+    when the first of them did.
 
     What asks for more than the whole bucket is admitted when it is full, and takes from the minutes to come: only a
     process that is alone with its share lets that happen.
     """
-    admitted = rules.jobs is None or running < rules.jobs
+    count, first = begun
+    late = rules.begun is not None and count >= rules.begun
+    admitted = not late and (rules.jobs is None or running < rules.jobs)
     after = []
     for rate, before in zip(rules.rates, full, strict=True):
         taken = rate.interval * cost(rate, n)
@@ -118,7 +128,8 @@ def judge(rules: Rules, n: int, full: Sequence[int], running: int, now: int) -> 
         if used > rate.capacity and used > taken:
             admitted = False
         after.append(now + used)
-    return Admission(rules, n, admitted, now, tuple(after if admitted else full), running)
+    wait = max(1, first + WINDOW - now) if late else 0
+    return Admission(rules, n, admitted, now, tuple(after if admitted else full), running, count, wait)
 
 
 def standing(rate: Rate, full: int, now: int, asked: int) -> Standing:

@@ -2,6 +2,9 @@
 
 The rows of a caller in `rate` are locked, in the order of their ids, before anything of its is counted: whoever comes
 next waits for them and then sees all that was done before. The one for its jobs holds no number, it is that lock alone.
+
+A row of `slot` is a job that runs; or one that began, where only so many may begin in a minute: that belongs to no
+process, and stays until it counts no longer.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from proxy.limits.backend import LEASE, Away, Slot, Wanted
-from proxy.limits.rates import Admission, judge
+from proxy.limits.rates import WINDOW, Admission, judge
 from proxy.state.database import Database, insert
 from proxy.state.tables import rate, slot
 from translators.base import Fault
@@ -65,6 +68,7 @@ def _run(terms: Terms, ended: Sequence[Slot], wanted: Sequence[Wanted], connecti
     if ended:
         connection.execute(sa.delete(slot).where(slot.c.task.in_([task for _, task in ended])))
     running = _running({each.caller for each in wanted if each.rules.jobs is not None}, now, terms, connection)
+    since = _begun({each.caller for each in wanted if each.rules.begun is not None}, now, connection)
     found = []
     changed: dict[str, int] = {}
     begun: list[Slot] = []
@@ -72,13 +76,17 @@ def _run(terms: Terms, ended: Sequence[Slot], wanted: Sequence[Wanted], connecti
         names = [f"{each.caller}:{one.dimension}" for one in each.rules.rates]
         # A clock that was put back must not leave anybody waiting for longer than a whole bucket.
         before = [min(full[name], now + one.capacity) for name, one in zip(names, each.rules.rates, strict=True)]
-        admission = judge(each.rules, each.n, before, running[each.caller], now)
+        times = since.get(each.caller, ())
+        admission = judge(each.rules, each.n, before, running[each.caller], now, (len(times), min(times, default=0)))
         if admission.admitted:
             changed |= zip(names, admission.full, strict=True)
             full |= changed
-            if each.rules.jobs is not None:
+            if each.rules.jobs is not None and each.task:
                 begun.append((each.caller, each.task))
                 running[each.caller] += 1
+            if each.rules.begun is not None and each.task:
+                since[each.caller] = (*times, now)
+                connection.execute(sa.insert(slot), _beginning(each, now))
         found.append(admission)
     if changed:
         connection.execute(_CHANGE, [{"name": name, "later": later} for name, later in changed.items()])
@@ -88,7 +96,8 @@ def _run(terms: Terms, ended: Sequence[Slot], wanted: Sequence[Wanted], connecti
 
 def _names(wanted: Wanted) -> list[str]:
     dimensions = [one.dimension for one in wanted.rules.rates]
-    return [f"{wanted.caller}:{name}" for name in (*dimensions, *(["jobs"] if wanted.rules.jobs is not None else []))]
+    counted = wanted.rules.jobs is not None or wanted.rules.begun is not None
+    return [f"{wanted.caller}:{name}" for name in (*dimensions, *(["jobs"] if counted else []))]
 
 
 def _lock(names: Iterable[str], connection: Connection) -> tuple[dict[str, int], int]:
@@ -116,6 +125,28 @@ def _running(callers: set[str], now: int, terms: Terms, connection: Connection) 
     leased = slot.c.until.between(now // 1000, now // 1000 + terms.lease)
     rows = connection.execute(counting.where(slot.c.key.in_(callers), leased))
     return Counter({key: count for key, count in rows})  # noqa: C416  # a row is no pair to `dict`
+
+
+def _begun(callers: set[str], now: int, connection: Connection) -> dict[str, tuple[int, ...]]:
+    """When the jobs of each began that began within the last minute, in microseconds; a bit late, never too early."""
+    if not callers:
+        return {}
+    keys = {f"{BEGUN}{caller}": caller for caller in callers}
+    connection.execute(sa.delete(slot).where(slot.c.key.in_(keys), slot.c.until < now // 1000))
+    found: dict[str, tuple[int, ...]] = {}
+    counted = slot.c.until <= (now + WINDOW) // 1000 + 1  # else it is of a clock that was put back
+    for key, until in connection.execute(sa.select(slot.c.key, slot.c.until).where(slot.c.key.in_(keys), counted)):
+        caller = keys[key]
+        found[caller] = (*found.get(caller, ()), until * 1000 - WINDOW)
+    return found
+
+
+BEGUN = "begun:"
+
+
+def _beginning(wanted: Wanted, now: int) -> dict[str, str | int]:
+    task = f"{wanted.task}:{now}"  # one that is begun again counts again
+    return {"task": task, "key": f"{BEGUN}{wanted.caller}", "worker": "", "until": -(-(now + WINDOW) // 1000)}
 
 
 _CHANGE = sa.update(rate).where(rate.c.id == sa.bindparam("name")).values(free=sa.bindparam("later"))

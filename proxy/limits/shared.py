@@ -99,6 +99,22 @@ class Shared:
         self._serve_soon()
         await done
 
+    async def seize(self, slot: Slot) -> None:
+        """Returns when the others count it."""
+        self._memory.hold(slot)
+        self._tend_soon()
+        if self.degraded:
+            return
+        try:
+            async with asyncio.timeout(self._store.patience), self._turn:
+                await self._store.hold((slot,))
+        except (Away, TimeoutError) as error:
+            self._lose(error)
+
+    def leave(self, slot: Slot) -> None:
+        """It is renewed no longer."""
+        self._memory.drop(slot)
+
     def _forget(self, slot: Slot) -> None:
         """Give back what nobody will use; it need not be held."""
         self._memory.drop(slot)
@@ -158,7 +174,9 @@ class Shared:
 
     def _answer(self, wanted: Wanted, done: asyncio.Future[Admission], admission: Admission) -> None:
         slot = (wanted.caller, wanted.task)
-        if admission.admitted and wanted.rules.jobs is not None:
+        if admission.admitted and wanted.task and wanted.rules.begun is not None and not self.degraded:
+            self._memory.began(wanted.caller)  # the share of this process knows of it, should it come to that
+        if admission.admitted and wanted.task and wanted.rules.jobs is not None:
             self._memory.hold(slot)
             self._tend_soon()
         if done.done():  # its caller has gone

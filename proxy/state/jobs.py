@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from proxy.state import budgets, tables
+from proxy.state import budgets, queues, tables
 from proxy.state.database import insert, milliseconds
 
 Verdict: TypeAlias = Literal["mine", "cancelled", "taken"]
@@ -162,6 +162,7 @@ def _hand_over(connection: Connection, tasks: Sequence[str], worker: str) -> Non
     if tasks:
         for table in (tables.reservation, tables.slot):
             connection.execute(sa.update(table).where(table.c.task.in_(tasks)).values(worker=worker))
+        queues.handed_over(connection, tasks, worker)
 
 
 def left(task: str, connection: Connection) -> Left:

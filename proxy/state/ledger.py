@@ -48,6 +48,7 @@ class Work(msgspec.Struct, eq=False):
     unreserved: list[str] = []
     lost: list[str] = []
     saved: list[SubmitRow] = []
+    queued: list[JobRow] = []
     placed: list[str] = []
     endings: list[Waiter[Ending, None]] = []
     openings: list[Waiter[Opening, bool]] = []
@@ -64,7 +65,7 @@ class Work(msgspec.Struct, eq=False):
         """As a transaction sees it."""
         return Batch(
             begun=self.begun, unclaimed=self.unclaimed, unreserved=self.unreserved, lost=self.lost,
-            saved=self.saved, placed=self.placed,
+            saved=self.saved, queued=self.queued, placed=self.placed,
             endings=[each.wish for each in self.endings], openings=[each.wish for each in self.openings],
             reservations=[each.wish for each in self.reservations], submits=[each.wish for each in self.submits],
         )  # fmt: skip
@@ -96,7 +97,7 @@ class Work(msgspec.Struct, eq=False):
 
     def _lists(self) -> tuple[list[Any], ...]:
         return (
-            self.begun, self.unclaimed, self.unreserved, self.lost, self.saved, self.placed,
+            self.begun, self.unclaimed, self.unreserved, self.lost, self.saved, self.queued, self.placed,
             self.endings, self.openings, self.reservations, self.submits,
         )  # fmt: skip
 
@@ -155,6 +156,11 @@ class Ledger:
     def save(self, row: SubmitRow) -> None:
         """Write in passing how the provider can be asked for what it was sent."""
         self._waiting.saved.append(row)
+        self._wake.set()
+
+    def queue(self, row: JobRow) -> None:
+        """Write in passing that a call that is not durable waits for a place: the other processes see it then."""
+        self._waiting.queued.append(row)
         self._wake.set()
 
     def place(self, task: str) -> None:
@@ -307,6 +313,7 @@ class Ledger:
             waiting.unreserved += [*work.unreserved, *(each.wish.task for each in work.reservations)]
             waiting.lost += work.lost
             waiting.saved[:0] = work.saved
+            waiting.queued[:0] = work.queued
             waiting.placed[:0] = work.placed
         _refuse(Work(openings=work.openings, reservations=work.reservations, submits=work.submits), fault)
         if work.endings:

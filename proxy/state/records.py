@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from proxy.state import budgets, deliveries, jobs, tables, terms
+from proxy.state import budgets, deliveries, jobs, queues, tables, terms
 from proxy.state.budgets import Decision, Reservation
 from proxy.state.database import json_text
 from proxy.state.deliveries import Delivery
@@ -93,6 +93,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     reservations: Sequence[Reservation] = ()
     submits: Sequence[Claimed] = ()
     saved: Sequence[SubmitRow] = ()
+    queued: Sequence[JobRow] = ()  # of calls that wait for a place, and are not durable
     placed: Sequence[str] = ()  # tasks that wait no longer for a place
 
 
@@ -122,7 +123,9 @@ def write(batch: Batch, connection: Connection) -> Answers:
     jobs.opened(connection, [each.job for each in batch.openings if each.job and claimed[each.task.id]])
     verdicts = [jobs.claim(connection, each) for each in batch.submits]
     jobs.save(connection, batch.saved)
+    queues.queued(connection, [msgspec.structs.asdict(row) for row in batch.queued])
     jobs.begun(connection, batch.placed)
+    queues.served(connection, batch.placed)
     spent = write_endings(connection, batch.endings)
     if batch.lost:
         connection.execute(sa.update(tables.task).where(tables.task.c.id.in_(batch.lost)).values(lost=True))

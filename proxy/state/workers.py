@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from proxy.logs import log, warn
-from proxy.state import budgets, jobs, tables
+from proxy.state import budgets, jobs, queues, tables
 from proxy.state.database import Database, insert, milliseconds
 from proxy.state.ledger import Ledger
 from translators.base import Fault
@@ -175,10 +175,11 @@ class Workers:
 
 def _held(worker: str, connection: Connection) -> Held:
     task, reservation, slot = tables.task.c, tables.reservation.c, tables.slot.c
+    a_keys = ~slot.key.startswith(queues.PROVIDER)  # places at a provider have names of their own
     return Held(
         frozenset(connection.scalars(sa.select(task.id).where(task.worker == worker, task.ended.is_(None)))),
         frozenset(connection.scalars(sa.select(reservation.task).where(reservation.worker == worker))),
-        frozenset(connection.scalars(sa.select(slot.task).where(slot.worker == worker))),
+        frozenset(connection.scalars(sa.select(slot.task).where(slot.worker == worker, a_keys))),
     )
 
 
