@@ -51,6 +51,7 @@ class Upstream(msgspec.Struct, frozen=True, eq=False):
     connect_seconds: float = 10.0
     first_byte_seconds: float = 300.0
     job_seconds: float = 600.0
+    poll_seconds: float = 60.0  # between two polls, at most
     concurrency: int = 0  # jobs at once, 0: no bound
     per_minute: int = 0  # jobs begun in a minute, 0: no bound
     cancel: Cancel | None = None  # of videos alone
@@ -312,6 +313,7 @@ def upstream(name: str, given: Provider) -> Upstream:
         connect_seconds=given.timeouts.connect,
         first_byte_seconds=given.timeouts.first_byte,
         job_seconds=given.timeouts.job,
+        poll_seconds=given.timeouts.poll,
         concurrency=given.concurrency,
         per_minute=given.per_minute,
     )

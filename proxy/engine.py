@@ -12,7 +12,7 @@ from contextvars import ContextVar
 import httpx
 from msgspec.structs import replace
 
-from proxy import fetch
+from proxy import fetch, wire
 from proxy.catalog import Credential, Target, Upstream
 from proxy.credentials import Credentials
 from proxy.http import Pools, Refused
@@ -36,7 +36,6 @@ from translators.base import (
 NO_QUEUE = nullcontext()
 PICTURE_SECONDS = 120.0  # of one download
 VIDEO_SECONDS = 900.0
-VIDEO_BYTES = 2 << 30  # of one video
 
 timings: ContextVar[dict[str, float] | None] = ContextVar("timings", default=None)
 """Where the call that this code runs for notes its phases, in seconds."""
@@ -188,7 +187,7 @@ class Engine:
         step: Wait | Done = wait
         while isinstance(step, Wait):
             if not watch.stopped:
-                await watch.pause(step.seconds)
+                await watch.pause(min(step.seconds, run.upstream.poll_seconds))
             if watch.stopped:
                 raise await run.withdrawn(step.call)
             step = await run.to_wait(await run.poll(step.call), emit)
@@ -231,9 +230,11 @@ class Engine:
                 await asyncio.sleep(backoff(tried))
             began = time.monotonic()
             try:
-                most, seconds = (VIDEO_BYTES, VIDEO_SECONDS) if op == "video" else (self.output_bytes, PICTURE_SECONDS)
+                video = op == "video"
+                most = wire.VIDEO_BYTES if video else self.output_bytes
+                seconds = VIDEO_SECONDS if video else PICTURE_SECONDS
                 blob = await fetch.get(
-                    self.pools, output.url, most=most, seconds=seconds, own=own, own_host=host, spooled=op == "video"
+                    self.pools, output.url, most=most, seconds=seconds, own=own, own_host=host, spooled=video
                 )
             except Refused as error:
                 self.metrics.count("fetch_refused_total", "provider", "address")

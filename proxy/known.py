@@ -63,7 +63,8 @@ async def marked(wanted: Wanted, route: Route[Any]) -> Marks:
     if content is not None:
         print = record.mark("call", owner, content)
         if cache is not None:
-            whose = "" if cache.shared and not own_files(ask) else owner
+            shared = cache.shared and not own_files(ask) and not wanted.durable  # a task is its own key's alone
+            whose = "" if shared else owner
             how = "strict" if wanted.strict else ""  # who is strict gets nothing that was adjusted
             cached = record.mark("cached", whose, how, content)
     key = wanted.idempotency_key
@@ -98,6 +99,8 @@ async def by_claim(gateway: Gateway, wanted: Wanted, marks: Marks) -> Work | Non
     if row is None:
         return None
     same_call(row.fingerprint, marks.print)
+    if wanted.durable:
+        return recovered(gateway, Elsewhere(gateway, wanted, row), "key")
     return recovered(gateway, await kept(gateway, wanted, await ended(gateway, row)), "key")
 
 
@@ -122,9 +125,13 @@ async def by_print(gateway: Gateway, wanted: Wanted, marks: Marks) -> Work | Non
     row = await gateway.history.lost(marks.print or "", wanted.caller.id, since)
     if row is None:
         return None
+    if wanted.durable and row.ended is None:
+        return recovered(gateway, Elsewhere(gateway, wanted, row), "retry")
     row = await ended(gateway, row)
     if row.status == "failed" and row.cost == 0 and not row.wasted:
         return None  # it cost nothing: this is a new try
+    if wanted.durable:
+        return recovered(gateway, Elsewhere(gateway, wanted, row), "retry")
     return recovered(gateway, await kept(gateway, wanted, row), "retry")
 
 
@@ -140,6 +147,8 @@ async def by_cache(gateway: Gateway, wanted: Wanted, mark: str | None, cache: Ca
     if row is None or row.ended is None or row.ended < oldest:
         return None
     try:
+        if wanted.durable:
+            return await by_cached_task(gateway, wanted, row.id)
         found = await kept(gateway, wanted, row)
     except Fault:  # its files are gone
         gateway.works.cached.pop(mark, None)
@@ -148,11 +157,39 @@ async def by_cache(gateway: Gateway, wanted: Wanted, mark: str | None, cache: Ca
     return found.shared(wanted.caller.id)
 
 
+async def by_cached_task(gateway: Gateway, wanted: Wanted, id: str) -> Work:
+    """The task itself, as long as it has its files. Raises `Fault("missing")`."""
+    row = await gateway.history.one(id, wanted.caller.id)
+    for each in record.outputs(row.result):
+        await gateway.files.open(each.get("id", ""))
+    found = Elsewhere(gateway, wanted, row)
+    found.headers = {**found.headers, "x-pictor-cache": "hit"}
+    found.free = True
+    gateway.metrics.count("cache_hits_total", "kept")
+    return found
+
+
 def recovered(gateway: Gateway, work: Work, how: str) -> Work:
     """Count that a result was asked for again."""
     gateway.metrics.count("results_recovered_total", how)
     work.lost = False
     return work
+
+
+class Elsewhere(Work):
+    """What another process makes, or what has ended: its result is read when somebody waits for it."""
+
+    __slots__ = ("_gateway", "_row", "_wanted")
+
+    def __init__(self, gateway: Gateway, wanted: Wanted, row: Task) -> None:
+        super().__init__(row.id, row.key, asyncio.get_running_loop().create_future(), {"x-pictor-task": row.id})
+        self._gateway, self._wanted, self._row = gateway, wanted, row
+
+    async def wait(self) -> Result:
+        """As of every work. Raises the fault with which it ended."""
+        found = await kept(self._gateway, self._wanted, await ended(self._gateway, self._row))
+        found.free = self.free
+        return await found.wait()
 
 
 async def ended(gateway: Gateway, row: Task) -> Task:

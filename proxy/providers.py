@@ -32,6 +32,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     first_byte: Seconds = 300.0  # from the end of the request to the first byte of the answer
     job: Seconds = 600.0  # all of a job: its calls, its polls and the download
     video: Seconds = 1800.0  # the same, where a video is made
+    poll: Seconds = 60.0  # between two looks for what a provider makes: at most, where its own documents ask for longer
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -105,8 +105,11 @@ def output_of(picture: Picture, *, prompts: bool) -> dict[str, Any]:
         told["seconds"] = picture.seconds
     if prompts and picture.revised_prompt is not None:
         told["revised_prompt"] = picture.revised_prompt
-    if picture.extra:
-        told["provider"] = picture.extra
+    extra = {name: value for name, value in picture.extra.items() if name != "origin"}
+    if origin := picture.extra.get("origin"):
+        told["origin"] = origin  # beside `provider`, which clients are shown: its addresses open the file to anybody
+    if extra:
+        told["provider"] = extra
     return told
 
 

@@ -257,11 +257,15 @@ async def one(job: Job, number: int, at: Attempt) -> Drawn:
     left = at.trail.left.get(number) if at.trail else None
     if left is None and not at.whole:
         raise Fault("upstream", "The server was stopped before this one was begun.", code="not_begun")
-    for credential in at.health.credentials(target.upstream) if left is None else owner(target.upstream, left):
+    every = at.health.credentials(target.upstream) if left is None else owner(target.upstream, left)
+    if left is None and isinstance(job, VideoJob):
+        every, job = acquainted(every, job)
+    for credential in every:
         for again in (left is None, False):
             try:
                 watch = at.trail.watch(at.plan, number, credential.name, whole=at.whole) if at.trail else UNWATCHED
                 done = await at.engine.run(job, target, credential, at.emit, at.download, at.ends, watch)
+                done = signed(done, credential)
                 return Drawn(done, added(spent, *(charged(fault, job, target, metrics) for fault in done.faults)))
             except Fault as error:
                 fault = error
@@ -287,6 +291,38 @@ def owner(upstream: Upstream, left: Left) -> Sequence[Credential]:
     fault = Fault("auth", text, code="no_credential")
     fault.passing = True  # the task is there all the same
     raise fault
+
+
+MAKER = "credential"
+"""In the origin of a video: the name of the credential that made it."""
+
+
+def signed(done: Done, credential: Credential) -> Done:
+    """`done`, whose videos know whose they are: another account may not work on them."""
+    if all("origin" not in output.extra for output in done.outputs):
+        return done
+    outputs = [
+        replace(output, extra={**output.extra, "origin": {**output.extra["origin"], MAKER: credential.name}})
+        if "origin" in output.extra
+        else output
+        for output in done.outputs
+    ]
+    return replace(done, outputs=tuple(outputs))
+
+
+def acquainted(every: Sequence[Credential], job: VideoJob) -> tuple[Sequence[Credential], VideoJob]:
+    """The credential that made the video that is to be changed; once it is gone, the file will do where there is one.
+
+    Raises `Fault("invalid")` where there is neither.
+    """
+    name = job.origin.get(MAKER)
+    found = [each for each in every if each.name == name]
+    if name is None or found:
+        return found or every, job
+    if job.clip is not None:
+        return every, replace(job, origin={})
+    text = f"The video was made with the credential '{name}', which is not configured any more."
+    raise Fault("invalid", text, code="invalid_value", param="video")
 
 
 def charged(fault: Fault, job: Job, target: Target, metrics: Metrics) -> float:

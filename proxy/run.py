@@ -175,7 +175,7 @@ class Run:
                 result = family(response.status_code)
                 if call.read == "events" and is_stream(response):
                     return await self._follow(call, response, emit)
-                reply = await wire.read(call, response)
+                reply = await wire.read(call, response, spooled=self.job.op == "video")
             finally:
                 await response.aclose()
             try:

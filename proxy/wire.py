@@ -12,6 +12,7 @@ import httpx
 from msgspec.structs import replace
 
 from proxy import __version__
+from proxy.forms import collected
 from proxy.lift import LIFT, Events, Lifter
 from translators.base import Blob, Call, Fault, Inline, Media, Part, Piece, Reply, body
 
@@ -20,6 +21,7 @@ BOUNDARY = "pictor-4f1a9c0d7e63b852"
 """The same for every form, so that what is sent can be compared byte by byte. A part that holds it is refused."""
 
 REPLY_BYTES = 512 << 20  # of one reply: pictures of 4K in base64, several of them
+VIDEO_BYTES = 2 << 30  # of one video
 UNPACKED = 256 << 10  # bytes that one step of decompression makes at most
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp"}
 
@@ -127,11 +129,16 @@ def headers_of(response: httpx.Response) -> dict[str, str]:
     return {name.decode("ascii", "replace").lower(): value.decode("latin-1") for name, value in response.headers.raw}
 
 
-async def read(call: Call, response: httpx.Response) -> Reply:
-    """The whole reply. Raises `Fault("upstream")` where it is larger than anything we would keep."""
+async def read(call: Call, response: httpx.Response, *, spooled: bool = False) -> Reply:
+    """The whole reply. Raises `Fault("upstream")` where it is larger than anything we would keep.
+
+    `spooled`: a file that comes as the body waits on the local disk, and may be a video.
+    """
     headers = headers_of(response)
     reply = Reply(call=call, status=response.status_code, headers=headers)
     if call.read == "bytes" and reply.status < 300 and "json" not in headers.get("content-type", ""):
+        if spooled:
+            return replace(reply, body=await collected(bounded(response, headers, VIDEO_BYTES)))
         body = [piece async for piece in bounded(response, headers)]
         return replace(reply, body=Blob(tuple(body), sum(map(len, body))))
     pieces: list[bytes] = []

@@ -367,14 +367,18 @@ async def content(request: Request[Any, Any, State], video_id: Id) -> Response[A
     return served_as(request, served, partial(gateway.files.read, stored.id))
 
 
-@route(
-    [*(f"{path}/characters" for path in PATHS), *(f"{path}/characters/{{character_id:str}}" for path in PATHS)],
-    http_method=[HttpMethod.GET, HttpMethod.POST], tags=["Videos"], responses=responses(None, ""),
-)  # fmt: skip
-async def characters(request: Request[None, None, State]) -> None:
+@post([f"{path}/characters" for path in PATHS], tags=["Videos"], responses=responses(None, ""))
+async def create_character(request: Request[None, None, State]) -> None:
     """No provider makes characters: the answer says what to do instead."""
     await calling(request)
     raise no_characters()
 
 
-HANDLERS = [create, edit, extend, remix, page, retrieve, remove, content, characters]
+@get([f"{path}/characters/{{character_id:str}}" for path in PATHS], tags=["Videos"], responses=responses(None, ""))
+async def character(request: Request[None, None, State]) -> None:
+    """The same."""
+    await calling(request)
+    raise no_characters()
+
+
+HANDLERS = [create, edit, extend, remix, page, retrieve, remove, content, create_character, character]

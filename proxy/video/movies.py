@@ -64,7 +64,7 @@ async def with_origin(gateway: Gateway, found: Inputs, origin: str, owner: str) 
             if fault.kind != "missing":
                 raise
     return replace(
-        found, clip=clip, origin=made.get("provider", {}).get("origin", {}),
+        found, clip=clip, origin=made.get("origin", {}),
         maker=(task.model or "").partition("/")[0], origin_seconds=made.get("seconds"),
     )  # fmt: skip
 
