@@ -25,14 +25,14 @@ MOST_IMAGES = 16
 URL_CHARS = 20_971_520
 
 
-class Upload(msgspec.Struct, frozen=True):
+class Upload(msgspec.Struct, frozen=True, tag=True):
     """A file part as it arrived. Name and type are the client's word and decide nothing."""
 
     blob: Blob
     param: str  # image[0], mask: to name it in an error
 
 
-class Link(msgspec.Struct, frozen=True):
+class Link(msgspec.Struct, frozen=True, tag=True):
     """A picture by address: http(s) or a `data:` URL."""
 
     url: str
@@ -40,7 +40,7 @@ class Link(msgspec.Struct, frozen=True):
     blob: Blob | None = None  # the text of a long `data:` URL, as it came; `url` is empty then
 
 
-class FileRef(msgspec.Struct, frozen=True):
+class FileRef(msgspec.Struct, frozen=True, tag=True):
     """A picture that was uploaded before."""
 
     id: str  # file-…
