@@ -341,6 +341,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     ),
     "task_cancelled": ("cancelled", "The task was cancelled."),
     "task_not_found": ("missing", "No such task of this key: it was deleted, or is past `history.retention`."),
+    "task_not_resumable": ("invalid", "The task has ended, and its provider has nothing of it to be asked for."),
     "task_running": ("invalid", "The task has not ended, so it cannot be deleted."),
     "thumbnail_unavailable": ("invalid", "The file is no picture of which a thumbnail can be made."),
     "tier_unknown": (

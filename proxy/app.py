@@ -20,7 +20,7 @@ from litestar.openapi.plugins import RedocRenderPlugin, SwaggerRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy import __version__, durable, resume
-from proxy.api import account, admin, files, health, images, models, outputs, tasks, usage, videos, webhooks
+from proxy.api import account, admin, files, health, images, models, outputs, progress, tasks, usage, videos, webhooks
 from proxy.errors import as_fault, problem
 from proxy.gateway import Gateway
 from proxy.logs import request_id, say
@@ -81,7 +81,8 @@ class Door:
         route = scope.get("path_template") or "other"
         took = time.monotonic() - passage.began
         method = scope["method"] if scope["method"] in METHODS else "other"
-        status = passage.status or (499 if scope["state"].get("gone") else 500)
+        late = scope["state"].get("status")  # of a failure that came when the head had left with another
+        status = late or passage.status or (499 if scope["state"].get("gone") else 500)
         metrics.count("http_requests_total", route, method, str(status))
         metrics.observe("http_request_seconds", route, value=took)
         metrics.observe("http_request_bytes", route, value=passage.bytes_in)
@@ -163,7 +164,8 @@ def create(gateway: Gateway) -> Door:
         route_handlers=[
             images.generations, images.edits, images.variations, models.models, models.model, health.health,
             health.ready, health.metrics, outputs.output, *files.HANDLERS, tasks.tasks, tasks.task, tasks.forget,
-            account.account, admin.listed, admin.created, admin.shown, admin.changed, admin.rotated, admin.revoked,
+            *progress.HANDLERS, account.account, admin.listed, admin.created, admin.shown, admin.changed,
+            admin.rotated, admin.revoked,
             usage.tasks, usage.usage, *webhooks.HANDLERS, *videos.HANDLERS,
         ],
         before_request=entered,

@@ -30,6 +30,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     public_url: str | None = None  # how clients reach it, for links in answers; None: as the request came
     workers: Count = 1  # processes
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
+    keep_alive_seconds: Seconds | None = None  # after which an answer in JSON that is not there sends blanks ahead
     drain_seconds: Seconds = 60.0  # what running jobs are given to finish when the server is told to stop
 
 

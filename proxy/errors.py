@@ -47,6 +47,7 @@ STATUS_OF_CODE = {
     "invalid_api_key": 401,
     "idempotency_key_reused": 409,
     "task_running": 409,
+    "task_not_resumable": 409,
     "method_not_supported": 405,
     "request_too_large": 413,
     "internal_error": 500,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,7 @@ class Gateway:
         self.uploads = Uploads(self.database, self.files)
         self.key_store = KeyStore(self.database, key)
         self.works = Works()
+        self.listening: Counter[str] = Counter()  # the streams of events that each key follows
         self.workers = Workers(self.database, self.ledger, self.works.running.keys)
         self.webhooks = Webhooks(self.database, key, lambda: Parts(self.config, self.pools), self.metrics)
         self.limits = limits.build(

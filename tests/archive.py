@@ -31,6 +31,7 @@ from proxy.state.history import History
 from proxy.state.keys import KeyStore
 from proxy.state.ledger import Ledger
 from proxy.state.records import Ending, Entry, Task
+from proxy.works import Works
 from translators.base import Secret
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -88,6 +89,7 @@ class Archive:
         self._folder = folder
         self.keys = Keys(config, KeyStore(database, SECRET), SECRET)
         self.pixels = Pixels()
+        self.works = Works()
 
     def link(self, name: str) -> str:
         """The path and signature under which a stored output can be had."""
@@ -102,7 +104,7 @@ class Archive:
     async def begin(self, task: Task) -> None:
         """Let the ledger write that it is under way."""
         async with self._writing() as ledger:
-            assert await ledger.claim(task)
+            assert await ledger.open(task)
 
     async def reserve(self, wanted: Reservation) -> None:
         """Let the ledger keep this much of a budget free."""

@@ -78,6 +78,7 @@ async def test_a_task_as_it_is_told(archive: Archive, alice: Client) -> None:
     assert told == {
         "id": task.id, "object": "task", "status": "completed", "operation": "generate", "model": "house-style",
         "served_by": "bfl/flux-2-pro", "created_at": 1_795_176_000, "completed_at": 1_795_176_004, "progress": 100,
+        "cancelling": False, "queue_position": None, "queued_seconds": None, "resumable": False,
         "request": {"prompt": "a boat", "n": 1},
         "usage": {
             "input_tokens": 10, "input_tokens_details": {"text_tokens": 10, "image_tokens": 0},

@@ -15,9 +15,11 @@ from litestar.params import PathParameter
 from msgspec.structs import replace
 
 from proxy import answer, invalid
+from proxy.alive import Alive
 from proxy.answer import Answer, Preview, Result, Stream
 from proxy.api.body import arriving, check_announced, too_large
 from proxy.api.calling import address, calling
+from proxy.api.preferring import Preference, accepted, keep_alive, not_streamed, preference
 from proxy.api.schema import Envelope, ImagesResponse, documented
 from proxy.ask import Ask, PictureOp, from_form, from_json
 from proxy.forms import Limits, parse
@@ -75,10 +77,12 @@ async def whole(request: Request[None, None, State], most: int) -> tuple[bytes, 
         raise
 
 
-async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream:
+async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream | Alive:
     """Serve one making call."""
     gateway: Gateway = request.app.state.gateway
-    work, previews = await begun(request, op, deployment)
+    wish = preference(request.headers.getall("prefer", []))
+    alive = keep_alive(request.headers, gateway.config.server.keep_alive_seconds)
+    work, previews = await begun(request, op, deployment, wish)
     state = request.scope["state"]
     state["told"]["task"] = work.id
     lost = partial(left, gateway, work)
@@ -90,18 +94,43 @@ async def respond(request: Request[None, None, State], op: PictureOp, deployment
             return result
 
         return Stream(op, drawn, previews, state, work.headers, lost)
+    if wish.later and wish.wait is None:
+        return await accepted(request, work, wish)
     try:
-        result = await watched(work.wait(), request, lost)
+        result = await watched(within(work, wish.wait or 0 if wish.later else alive), request, lost)
     except Fault as fault:
         fault.headers = {**fault.headers, "x-pictor-task": work.id}
         raise
-    state["told"] |= told(result)
-    pieces = answer.body(result, address(request, gateway))
-    return Answer(200, pieces, {**answer.headers(result), **work.headers}, lost=lost)
+    if result is None and wish.later:
+        return await accepted(request, work, wish)
+
+    def body(made: Result) -> list[bytes | Blob]:
+        state["told"] |= told(made)
+        return answer.body(made, address(request, gateway))
+
+    if result is None:
+        return Alive(asyncio.ensure_future(work.wait()), body, state, work.headers, lost)
+    applied = wish.applied(later=False)
+    headers = {**answer.headers(result), **work.headers, **({"preference-applied": applied} if applied else {})}
+    return Answer(200, body(result), headers, lost=lost)
+
+
+async def within(work: Work, seconds: float | None) -> Result | None:
+    """The result, if it is there within that time; without a bound, once it is there."""
+    if seconds is None:
+        return await work.wait()
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work.wait()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return None
 
 
 async def begun(
-    request: Request[None, None, State], op: PictureOp, deployment: str
+    request: Request[None, None, State], op: PictureOp, deployment: str, wish: Preference
 ) -> tuple[Work, asyncio.Queue[Preview] | None]:
     """The work of this call, and its previews where it streams. What was sent is not held beyond that."""
     gateway: Gateway = request.app.state.gateway
@@ -112,10 +141,13 @@ async def begun(
     ask = await read(request, op, gateway)
     if deployment:
         ask = replace(ask, model=unquote(deployment))
+    if wish.later and ask.stream:
+        raise not_streamed()
     wanted = Wanted(
         caller=caller, ask=ask, request_id=request_id.get() or "",
         strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
         again=headers.get("x-stainless-retry-count", "0") != "0",
+        durable=wish.later,
     )  # fmt: skip
     said = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
     request.scope["state"]["told"] = said | ({"metadata": ask.metadata} if ask.metadata else {})

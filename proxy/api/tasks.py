@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -21,11 +22,13 @@ from proxy.api.schema import Envelope, TokenUsage
 from proxy.errors import problem
 from proxy.gateway import Gateway
 from proxy.prices import dollars
+from proxy.standing import ENDED, Standing, standings
 from proxy.state.history import Filters, check_ended
 from proxy.state.records import Task
 from translators.base import Fault, Op, Usage
 
 THUMBNAIL = 512  # pixels of its longest edge
+NOTHING: Mapping[str, str] = {}
 LATEST = 99_999_999_999  # seconds since 1970, in the year 5138
 
 Order: TypeAlias = Literal["asc", "desc"]
@@ -97,6 +100,9 @@ class TaskObject(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     completed_at: int | None
     progress: int  # per cent
+    cancelling: bool  # somebody wants its end, and it has not ended yet
+    queue_position: int | None  # from 1; null: it waits for no place
+    queued_seconds: float | None
     request: dict[str, Any]
     outputs: list[TaskOutput]
     usage: TokenUsage | None
@@ -107,6 +113,7 @@ class TaskObject(msgspec.Struct, frozen=True, kw_only=True):
     adjusted: list[str]
     errors: list[dict[str, Any]]  # why there are fewer outputs than were asked for
     error: TaskError | None
+    resumable: bool  # its provider can still be asked for it: POST /v1/tasks/{id}/resume
     metadata: dict[str, str]
     request_id: str | None
 
@@ -130,7 +137,9 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = True
 
 
-def described(task: Task, link: Callable[[str], str], *, with_key: bool = False) -> TaskObject:
+def described(
+    task: Task, link: Callable[[str], str] | None, standing: Standing = ENDED, *, with_key: bool = False
+) -> TaskObject:
     """The task as it is told. `link` says where a stored output is."""
     result = task.result or {}
     kept = link if task.bytes else None  # none are left of a task whose files were swept
@@ -145,7 +154,10 @@ def described(task: Task, link: Callable[[str], str], *, with_key: bool = False)
         key=task.key if with_key else UNSET,
         created_at=task.created // 1000,
         completed_at=None if task.ended is None else task.ended // 1000,
-        progress=100 if task.status == "completed" else 0,
+        progress=100 if task.status == "completed" else standing.progress or 0,
+        cancelling=standing.cancelling,
+        queue_position=standing.queue_position,
+        queued_seconds=standing.queued_seconds,
         request=task.request,
         outputs=[output(each, kept) for each in record.outputs(task.result)],
         usage=None if counted is None else msgspec.convert(counted, TokenUsage),
@@ -158,6 +170,7 @@ def described(task: Task, link: Callable[[str], str], *, with_key: bool = False)
             {"code": each["code"] or each["kind"], "message": each["message"]} for each in result.get("faults", ())
         ],
         error=None if error is None else msgspec.json.decode(error, type=dict[str, TaskError])["error"],
+        resumable=standing.resumable,
         metadata=task.metadata or {},
         request_id=task.request_id,
     )
@@ -227,14 +240,33 @@ async def listed(request: Request[None, None, State], wanted: Query, key: str | 
         found = {task.id for task in tasks}
         missing = [id for id in ids if id not in found]
     link = linked(request)
+    known = await standings(gateway.database, gateway.works.running, tasks)
     told = TaskList(
-        data=[described(task, link, with_key=with_key) for task in tasks],
+        data=[described(task, link, known[task.id], with_key=with_key) for task in tasks],
         first_id=tasks[0].id if tasks else None,
         last_id=tasks[-1].id if tasks else None,
         has_more=more,
         missing=missing,
     )
-    return Answer(200, [msgspec.json.encode(told)], {})
+    soonest = min((each.seconds for each in known.values() if each.seconds), default=0.0)
+    return Answer(200, [msgspec.json.encode(told)], look_after(soonest) if wanted.ids is not None else {})
+
+
+async def shown(
+    request: Request[None, None, State], task: Task, *, status: int = 200, headers: Mapping[str, str] = NOTHING
+) -> Answer:
+    """One task, and when to look again where it has not ended."""
+    gateway: Gateway = request.app.state.gateway
+    known = (await standings(gateway.database, gateway.works.running, (task,)))[task.id]
+    told = described(task, linked(request), known)
+    return Answer(status, [msgspec.json.encode(told)], {**headers, **look_after(known.seconds)})
+
+
+def look_after(seconds: float) -> dict[str, str]:
+    """When it is worth looking again, for clients in general and for OpenAI's polling helpers."""
+    if not seconds:
+        return {}
+    return {"retry-after": str(math.ceil(seconds)), "openai-poll-after-ms": str(math.ceil(seconds * 1000))}
 
 
 def linked(request: Request[None, None, State]) -> Callable[[str], str]:
@@ -279,8 +311,7 @@ async def task(request: Request[None, None, State], id: Id) -> Answer:
     gateway: Gateway = request.app.state.gateway
     caller = await calling(request)
     remembering(gateway)
-    found = await gateway.history.one(id, caller.id)
-    return Answer(200, [msgspec.json.encode(described(found, linked(request)))], {})
+    return await shown(request, await gateway.history.one(id, caller.id))
 
 
 @delete(

@@ -16,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-from proxy.state import ids, tables, terms
+from proxy.state import ids, jobs, tables, terms
 from proxy.state.database import Database
 from proxy.state.records import Task
 from translators.base import Fault
@@ -143,13 +143,21 @@ class History:
         return await self._first(same_statement(cached, since))
 
     async def delete(self, id: str, key: str | None) -> None:
-        """Forget a task that has ended; what it cost stays. Its files are deleted before: a row leads to its files.
+        """Forget a task that has ended, and how its provider could be asked for it; what it cost stays. Its files are
+        deleted before: a row leads to its files.
 
         Raises `Fault("missing")`, and `Fault("invalid")` with the code `task_running`.
         """
         ended = sa.delete(_TASK).where(_TASK.c.id == id, _TASK.c.status.not_in(RUNNING))
         forgetting = ended if key is None else ended.where(_TASK.c.key == key)
-        if not await self.database.write(lambda connection: connection.execute(forgetting).rowcount):
+
+        def forgotten(connection: Connection) -> bool:
+            gone = connection.execute(forgetting).rowcount > 0
+            if gone:
+                jobs.closed(connection, [id])
+            return gone
+
+        if not await self.database.write(forgotten):
             check_ended(await self.one(id, key))
 
     async def usage(self, span: Span, groups: Sequence[Group], most: int | None = None) -> tuple[Sums, ...]:
