@@ -56,7 +56,7 @@ ONE = tuple(f"{path}/{{video_id:str}}" for path in PATHS)
 PAGE = 20
 PATIENT = 300.0  # seconds that are waited for at most, where a client wants to wait
 LINK_SECONDS = 3600  # for which the store's own link to a file opens it
-SOONEST, LATEST = 500, 10_000  # milliseconds between two polls of a client's
+SOONEST, USUAL, LATEST = 500, 5_000, 10_000  # milliseconds between two polls of a client's
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,7 +168,7 @@ LOOK = 0.5  # seconds between two looks for the end of what another process make
 async def shown(gateway: Gateway, task: Task, headers: Mapping[str, str]) -> Answer:
     """One video."""
     (video,) = await videos(gateway, [task])
-    return Answer(200, [msgspec.json.encode(video)], {**headers, **described(task, video)})
+    return Answer(200, [msgspec.json.encode(video)], {**headers, **described(gateway, task, video)})
 
 
 async def videos(gateway: Gateway, tasks: Sequence[Task]) -> list[Video]:
@@ -183,7 +183,7 @@ async def videos(gateway: Gateway, tasks: Sequence[Task]) -> list[Video]:
     return [answer.described(task, progress=progress.get(task.id), retention=retention) for task in tasks]
 
 
-def described(task: Task, video: Video) -> dict[str, str]:
+def described(gateway: Gateway, task: Task, video: Video) -> dict[str, str]:
     """What the headers tell of it: when to ask again, while it is made."""
     told = {"x-pictor-task": task.id}
     if video.served_by:
@@ -191,11 +191,24 @@ def described(task: Task, video: Video) -> dict[str, str]:
     if video.adjusted:
         told["x-pictor-adjusted"] = "; ".join(video.adjusted)
     if task.ended is None:
-        pause = min(max((milliseconds() - task.created) // 8, SOONEST), LATEST)
+        pause = poll_after(gateway, task)
         told |= {"openai-poll-after-ms": str(pause), "retry-after": str(math.ceil(pause / 1000))}
     elif video.cost_usd is not None:
         told["x-pictor-cost-usd"] = f"{video.cost_usd:.6f}".rstrip("0").rstrip(".")
     return told
+
+
+def poll_after(gateway: Gateway, task: Task) -> int:
+    """In how many milliseconds it may be worth asking again. OpenAI's Python client keeps the pace of the first answer.
+
+    A video takes a minute as a rule, and only one that is made here less.
+    """
+    pace = float(USUAL)
+    with suppress(Fault):
+        upstream = gateway.catalog.route(task.model, "video").targets[0].upstream
+        pace = min(pace, upstream.poll_seconds * 1000) if upstream.base else 0.0
+    age = milliseconds() - task.created
+    return round(min(max(pace, age / 8, SOONEST), LATEST))
 
 
 def told(found: msgspec.Struct) -> Answer:

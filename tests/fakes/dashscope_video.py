@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from tests.fakes.base import GOOD_KEY
 from tests.fakes.dashscope import Refused, answer, authorized, invalid, refusal
+from tests.fakes.openai import form
 from tests.fakes.video import VideoFake
 from translators.video import VideoJob
 
@@ -179,6 +180,7 @@ MODELS: dict[str, Model] = {
 
 
 STOPPED = -1
+FOLDER = "dashscope-instant/a1/2026-11-20/b2"
 
 
 @dataclass
@@ -189,6 +191,7 @@ class DashscopeVideo(VideoFake):
     path: ClassVar[str] = "/api/v1"
 
     polls: dict[str, int] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)  # what was uploaded
     prompts: dict[str, str] = field(default_factory=dict)
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
@@ -203,6 +206,8 @@ class DashscopeVideo(VideoFake):
             web.get("/api/v1/tasks/{task}", self.poll),
             web.post("/api/v1/tasks/{task}/cancel", self.stop),
             web.get("/files/{task}.mp4", self.file),
+            web.get("/api/v1/uploads", self.policy),
+            web.post("/storage", self.store),
         ]
 
     async def submit(self, request: web.Request) -> web.Response:
@@ -216,12 +221,40 @@ class DashscopeVideo(VideoFake):
             if "rate limit me" in prompt:
                 raise Refused("Throttling.RateQuota", "Requests rate limit exceeded, please try again later.", 429)
             self.received += [opened(url) for url in addresses(given) if url.startswith("data:")]
+            stored = [url.removeprefix("oss://") for url in addresses(given) if url.startswith("oss://")]
+            if (stored and "X-DashScope-OssResourceResolve" not in request.headers) or {*stored} - self.stored.keys():
+                raise Refused("InvalidURL", "The provided URL does not appear to be valid.")
+            self.received += [self.stored[key] for key in stored if not key.endswith(".mp4")]
         except Refused as refused:
             return refusal(refused)
         name = str(uuid4())
         self.tasks += 1
         self.polls[name], self.prompts[name] = 0, prompt
         return answer(output={"task_status": "PENDING", "task_id": name})
+
+    async def policy(self, request: web.Request) -> web.Response:
+        """Leave to upload, of the shape that it has for pictures."""
+        try:
+            authorized(request)
+        except Refused as refused:
+            return refusal(refused)
+        if request.query.get("action") != "getPolicy" or not request.query.get("model"):
+            return refusal(invalid("The action or the model is wrong."))
+        data = {
+            "policy": "cG9saWN5", "signature": "sig=", "upload_dir": FOLDER, "upload_host": f"{self.url}/storage",
+            "expire_in_seconds": 300, "max_file_size_mb": 100, "capacity_limit_mb": 999999999,
+            "oss_access_key_id": "LTAI", "x_oss_object_acl": "private", "x_oss_forbid_overwrite": "true",
+        }  # fmt: skip
+        return answer(data=data)
+
+    async def store(self, request: web.Request) -> web.Response:
+        """The storage that a policy names; the file comes last, and the credential not at all."""
+        *fields, file = form(request.headers["Content-Type"], await request.read())
+        key = next((part.data.decode() for part in fields if part.name == "key"), "")
+        if "Authorization" in request.headers or file.name != "file" or not key.startswith(f"{FOLDER}/"):
+            return web.Response(status=403, text="<Error><Code>AccessDenied</Code><Message>No.</Message></Error>")
+        self.stored[key] = file.data
+        return web.Response(status=200)
 
     async def poll(self, request: web.Request) -> web.Response:
         try:

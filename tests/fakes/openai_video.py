@@ -26,10 +26,23 @@ class Create(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     size: Literal["720x1280", "1280x720", "1024x1792", "1792x1024"] = "720x1280"
 
 
+class Earlier(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+
+
+class Change(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of a remix, an edit, an extension; its video stands in the path, in it, or beside it as a file."""
+
+    prompt: Prompt
+    seconds: Literal["4", "8", "12", "16", "20"] | None = None
+    video: Earlier | None = None
+
+
 @dataclass
 class Work:
     ask: Create
     polls: int = 0
+    remixed: str | None = None
 
 
 @dataclass
@@ -42,6 +55,7 @@ class OpenAIVideo(VideoFake):
     frames: ClassVar[str | None] = "sora-2"
 
     works: dict[str, Work] = field(default_factory=dict)
+    clips: list[bytes] = field(default_factory=list)
 
     def job(self, prompt: str) -> VideoJob:
         return replace(super().job(prompt), site={"base_url": f"{self.url}{self.path}"})
@@ -54,6 +68,9 @@ class OpenAIVideo(VideoFake):
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1/videos", self.answer(self.create)),
+            web.post("/v1/videos/{id}/remix", self.answer(self.remix)),
+            web.post("/v1/videos/edits", self.answer(self.change)),
+            web.post("/v1/videos/extensions", self.answer(self.change)),
             web.get("/v1/videos/{id}", self.answer(self.poll)),
             web.delete("/v1/videos/{id}", self.answer(self.delete)),
             web.get("/v1/videos/{id}/content", self.answer(self.content)),
@@ -83,10 +100,37 @@ class OpenAIVideo(VideoFake):
             text = "Rate limit reached for sora-2. Please try again in 1s."
             raise Refused(text, code="rate_limit_exceeded", status=429, kind="requests")
         self.received += frames
+        return self.begin(Work(ask))
+
+    def begin(self, work: Work) -> web.Response:
         self.tasks += 1
         name = f"video_{self.tasks:032x}"
-        self.works[name] = Work(ask)
-        return web.json_response(shown(name, self.works[name], "queued"))
+        self.works[name] = work
+        return web.json_response(shown(name, work, "queued"))
+
+    async def remix(self, request: web.Request) -> web.Response:
+        earlier, work = self.work(request)
+        asked = changing(await request.read())
+        if asked.video or asked.seconds:
+            raise Refused("Unknown parameter.", code="unknown_parameter")
+        return self.begin(Work(replace(work.ask, prompt=asked.prompt), remixed=earlier))
+
+    async def change(self, request: web.Request) -> web.Response:
+        """An edit keeps the length; an extension says by how much it is to be longer."""
+        extends = request.path.endswith("/extensions")
+        if request.content_type == "application/json":
+            asked = changing(await request.read())
+        else:
+            texts, files = await read_form(request)
+            asked = changing(msgspec.json.encode(texts))
+            if [part.name for part in files] != ["video"] or asked.video:
+                raise Refused("Give one 'video'.", param="video")
+            self.clips += [part.data for part in files]
+        if asked.video and asked.video.id not in self.works:
+            raise Refused(f"Video with id '{asked.video.id}' not found.", code=None, status=404)
+        if asked.seconds and not extends:
+            raise Refused("Unknown parameter: 'seconds'.", code="unknown_parameter", param="seconds")
+        return self.begin(Work(Create(prompt=asked.prompt), remixed=asked.video.id if asked.video else None))
 
     def work(self, request: web.Request) -> tuple[str, Work]:
         name = request.match_info["id"]
@@ -122,6 +166,13 @@ class OpenAIVideo(VideoFake):
         return web.Response(body=self.video, content_type="video/mp4")
 
 
+def changing(body: bytes) -> Change:
+    try:
+        return msgspec.json.decode(body, type=Change)
+    except msgspec.ValidationError as error:
+        raise explained(str(error)) from error
+
+
 def framed(part: Received) -> bytes:
     """The first frame, which was looked at."""
     if part.name != "input_reference":
@@ -136,6 +187,6 @@ def shown(name: str, work: Work, status: str) -> dict[str, Any]:
     return {
         "id": name, "object": "video", "model": work.ask.model, "status": status, "progress": progress,
         "created_at": CREATED, "completed_at": ended, "expires_at": ended and ended + 86_400,
-        "prompt": work.ask.prompt, "size": work.ask.size, "seconds": work.ask.seconds, "remixed_from_video_id": None,
-        "error": None,
+        "prompt": work.ask.prompt, "size": work.ask.size, "seconds": work.ask.seconds,
+        "remixed_from_video_id": work.remixed, "error": None,
     }  # fmt: skip
