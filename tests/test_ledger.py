@@ -21,6 +21,8 @@ from proxy.state import database as database_module
 from proxy.state import ids, journal, tables
 from proxy.state.budgets import Total
 from proxy.state.database import Database
+from proxy.state.jobs import SubmitRow
+from proxy.state.journal import Kept
 from proxy.state.ledger import Ending, Entry, Ledger, Reservation, Task
 from tests.sockets import Speak, speaking, until
 from tests.stores import PostgresServer
@@ -370,6 +372,32 @@ async def test_an_end_does_not_wait_for_a_server_that_hangs(
     database.close()
 
 
+async def test_what_a_provider_calls_a_task_is_not_lost_with_the_process(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    database = Database(postgres_server.url)
+    database.now(tables.metadata.create_all)
+    running, over = task(), task()
+    async with writing(database, tmp_path) as ledger:
+        assert await ledger.open(running)
+        await ledger.end(ended(over))
+        postgres_server.stop()
+        for each in (running, over):
+            ledger.save(
+                SubmitRow(
+                    task=each.id, number=0, target="a/b", credential="a#1", sent=AT, saved={}, call={"path": "/1"}
+                )
+            )
+        await until(lambda: bool([*(tmp_path / "journal").glob("*.json")]))
+    postgres_server.start()
+    await until_up(database)
+    async with writing(database, tmp_path) as ledger:  # another process, as it were
+        await ledger.replay()
+        assert [row.task for row in await database.read(rows(tables.submit))] == [running.id]
+        assert ledger.waiting == 0
+    database.close()
+
+
 async def test_a_commit_whose_answer_is_lost(postgres: str, tmp_path: Path) -> None:
     plain = Database(postgres)
     plain.now(tables.metadata.create_all)
@@ -431,8 +459,8 @@ def wire(port: int, losing: asyncio.Event) -> Speak:
 
 async def test_the_journal_is_read_by_who_comes_next(database: Database, tmp_path: Path) -> None:
     made = [ended(task()) for _ in range(5)]
-    journal.keep(tmp_path / "journal", made[:2])
-    journal.keep(tmp_path / "journal", made[1:])
+    journal.keep(tmp_path / "journal", Kept(tuple(made[:2])))
+    journal.keep(tmp_path / "journal", Kept(tuple(made[1:])))
     assert (tmp_path / "journal").stat().st_mode & 0o077 == 0  # it holds prompts
     (tmp_path / "journal" / "0.part").write_bytes(b"[{")  # died while it wrote
     async with writing(database, tmp_path) as one, writing(database, tmp_path) as other:
@@ -443,7 +471,7 @@ async def test_the_journal_is_read_by_who_comes_next(database: Database, tmp_pat
 
 async def test_what_cannot_be_replayed_is_laid_aside(ledger: Ledger, tmp_path: Path) -> None:
     good, bad = ended(task()), ended(task(), cost=2**70)
-    journal.keep(tmp_path / "journal", [good, bad])
+    journal.keep(tmp_path / "journal", Kept((good, bad)))
     (tmp_path / "journal" / "broken.json").write_bytes(b"[{}]")
     await ledger.replay()
     assert await entries(ledger.database) == {good.task.id}

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from proxy.state import budgets, journal, tables
 from proxy.state import workers as module
 from proxy.state.database import Database, milliseconds
+from proxy.state.journal import Kept
 from proxy.state.ledger import Ledger
 from proxy.state.workers import Workers
 from tests.stores import PostgresServer
@@ -229,7 +230,7 @@ async def test_nobody_is_gone_because_the_server_was(
 
 async def test_the_next_process_writes_what_the_journal_holds(made: str, tmp_path: Path) -> None:
     kept = ended(task())
-    journal.keep(tmp_path / "journal", [kept])
+    journal.keep(tmp_path / "journal", Kept((kept,)))
     async with serving(made, tmp_path) as (_, ledger):
         assert await ledger.database.read(ids_of(tables.entry)) == {kept.task.id}
 

@@ -103,6 +103,13 @@ def save(connection: Connection, rows: Iterable[SubmitRow]) -> None:
     connection.execute(statement, [msgspec.structs.asdict(latest[name]) for name in sorted(latest)])
 
 
+def save_late(rows: Sequence[SubmitRow], connection: Connection) -> None:
+    """`save` those whose tasks have not ended meanwhile."""
+    named = sa.select(_TASK.c.id).where(_TASK.c.id.in_([row.task for row in rows]), _TASK.c.ended.is_(None))
+    alive = set(connection.scalars(named))
+    save(connection, [row for row in rows if row.task in alive])
+
+
 def begun(connection: Connection, tasks: Sequence[str]) -> None:
     """They have their places, and are worked on."""
     if tasks:
@@ -165,11 +172,13 @@ def _hand_over(connection: Connection, tasks: Sequence[str], worker: str) -> Non
         queues.handed_over(connection, tasks, worker)
 
 
-def left(task: str, connection: Connection) -> Left:
-    """What is known of it."""
-    job = connection.execute(sa.select(_JOB).where(_JOB.c.task == task)).one_or_none()
-    rows = connection.execute(sa.select(_SUBMIT).where(_SUBMIT.c.task == task).order_by(_SUBMIT.c.number))
-    return Left(None if job is None else JobRow(**job._mapping), tuple(SubmitRow(**row._mapping) for row in rows))
+def left(tasks: Sequence[str], connection: Connection) -> dict[str, Left]:
+    """What is known of each."""
+    known = rows(tasks, connection)
+    submits: dict[str, list[SubmitRow]] = {task: [] for task in tasks}
+    for found in connection.execute(sa.select(_SUBMIT).where(_SUBMIT.c.task.in_(tasks)).order_by(_SUBMIT.c.number)):
+        submits[found.task].append(SubmitRow(**found._mapping))
+    return {task: Left(known.get(task), tuple(each)) for task, each in submits.items()}
 
 
 def row(task: str, connection: Connection) -> JobRow | None:

@@ -16,10 +16,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from proxy.logs import log, say
-from proxy.state import budgets, journal, records
+from proxy.state import budgets, jobs, journal, records
 from proxy.state.budgets import Reservation, Short
 from proxy.state.database import Database, unavailable
 from proxy.state.jobs import Claimed, JobRow, SubmitRow, Verdict
+from proxy.state.journal import Kept
 from proxy.state.records import Answers, Batch, Ending, Entry, Opening, Task
 from translators.base import Fault
 
@@ -111,6 +112,7 @@ class Ledger:
         self._folder = data / "journal"
         self._kept = 0  # ends that this process has put into the journal
         self._unkept: list[Ending] = []  # which the disk did not take either
+        self._unsaved: list[SubmitRow] = []
         self._waiting = Work()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -119,7 +121,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many things are not in the database yet."""
-        return self._waiting.size + len(self._unkept) + self._kept
+        return self._waiting.size + len(self._unkept) + len(self._unsaved) + self._kept
 
     def start(self) -> None:
         """Begin to write."""
@@ -207,18 +209,20 @@ class Ledger:
         It is written also where the one who waits is cancelled. Its reservation is given back, if it has an estimate.
         """
         if self._writer is None:
-            await self._keep([ending])
+            await self._keep(Kept((ending,)))
         else:
             await self._written(self._waiting.endings, ending)
 
     async def replay(self) -> int:
-        """Write what the journal holds; how many ends that were. To be called when the database is back, or opened."""
+        """Write what the journal holds; how many things that were. For when the database is back, or opened."""
+        self._waiting.saved += self._unsaved
+        self._unsaved = []
         unkept, self._unkept, self.behind = self._unkept, [], False
         self._wake.set()  # what was begun meanwhile
         await self._all_ended(unkept)
         count = len(unkept)
         while files := await asyncio.to_thread(journal.some, self._folder, MOST):
-            written = await asyncio.gather(*map(self._all_ended, files.values()))
+            written = await asyncio.gather(*map(self._all_written, files.values()))
             for path, whole in zip(files, written, strict=True):
                 await asyncio.to_thread(journal.forget if whole else journal.lay_aside, path)
             replayed = sum(map(len, files.values()))
@@ -226,8 +230,19 @@ class Ledger:
             if self.behind:  # the database is gone again: they have got into new files
                 break
         if count:
-            say("ends of tasks were written from the journal", count=count)
+            say("what the journal held was written", count=count)
         return count
+
+    async def _all_written(self, kept: Kept) -> bool:
+        if kept.saved:
+            try:
+                await self.database.write(partial(jobs.save_late, kept.saved))
+            except Fault:
+                await self._keep(Kept(saved=kept.saved))  # the database is gone again
+            except Exception as error:
+                log.error("submits cannot be written", exc_info=error)
+                return False
+        return await self._all_ended(kept.endings)
 
     async def _all_ended(self, endings: Sequence[Ending]) -> bool:
         found = await asyncio.gather(*map(self.end, endings), return_exceptions=True)
@@ -260,7 +275,8 @@ class Ledger:
         waiting = self._waiting
         if self.database.up:
             return not waiting.size
-        return not (waiting.endings or waiting.openings or waiting.reservations or waiting.submits)
+        urgent = waiting.endings or waiting.saved or waiting.openings or waiting.reservations or waiting.submits
+        return not urgent
 
     async def _commit(self, work: Work) -> None:
         try:
@@ -312,25 +328,25 @@ class Ledger:
             waiting.unclaimed += [*work.unclaimed, *(each.wish.task.id for each in work.openings)]
             waiting.unreserved += [*work.unreserved, *(each.wish.task for each in work.reservations)]
             waiting.lost += work.lost
-            waiting.saved[:0] = work.saved
             waiting.queued[:0] = work.queued
             waiting.placed[:0] = work.placed
         _refuse(Work(openings=work.openings, reservations=work.reservations, submits=work.submits), fault)
-        if work.endings:
-            await self._keep([each.wish for each in work.endings])
+        if work.endings or work.saved:
+            await self._keep(Kept(tuple(each.wish for each in work.endings), tuple(work.saved)))
             for ending in work.endings:
                 _tell(ending.done, None)
 
-    async def _keep(self, endings: list[Ending]) -> None:
-        """Put them into the journal."""
+    async def _keep(self, kept: Kept) -> None:
+        """Put it into the journal."""
         self.behind = True
         try:
-            await asyncio.to_thread(journal.keep, self._folder, endings)
+            await asyncio.to_thread(journal.keep, self._folder, kept)
         except OSError as error:  # what is paid for is answered all the same
             log.error("ends of tasks are in memory alone", exc_info=error)
-            self._unkept += endings
+            self._unkept += kept.endings
+            self._unsaved += kept.saved
         else:
-            self._kept += len(endings)
+            self._kept += len(kept)
 
 
 def _tell(future: asyncio.Future[A], answer: A) -> None:
