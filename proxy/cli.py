@@ -69,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="make, list, change and revoke keys")
     keys_parser(keys.add_subparsers(required=True, metavar="ACTION"), shared)
 
+    tasks = commands.add_parser("tasks", help="list, show and cancel tasks, and go on with those that failed")
+    tasks_parser(tasks.add_subparsers(required=True, metavar="ACTION"), shared)
+
     webhooks = commands.add_parser("webhooks", help="list what clients were told, and tell it again")
     webhooks_parser(webhooks.add_subparsers(required=True, metavar="ACTION"), shared)
     return top
@@ -94,6 +97,35 @@ def keys_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
         one = actions.add_parser(action, parents=[shared, *parents], help=text, description=f"{text.capitalize()}.")
         one.add_argument("--json", action="store_true", help="as /v1/admin/keys gives it")
         one.set_defaults(run=run_records, command="keys", action=action)
+
+
+def tasks_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
+    """What may be said behind `pictor tasks`."""
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("task", metavar="TASK", help="its id: task_…")
+    some = argparse.ArgumentParser(add_help=False)
+    some.add_argument(
+        "--status", choices=("queued", "in_progress", "completed", "failed", "cancelled"), help="where they are"
+    )
+    some.add_argument("--model", metavar="MODEL", help="as it was asked for, or as it answered")
+    some.add_argument("--key", metavar="ID", help="of this key alone")
+    some.add_argument("--limit", type=count, default=100, metavar="N", help="how many at most; default: 100")
+    for action, parent, text in (
+        ("list", some, "list the tasks of all keys, the newest first"),
+        ("show", which, "show a task"),
+        ("cancel", which, "end a task that is under way"),
+        ("resume", which, "go on with a task that failed, where its provider can still be asked for it"),
+    ):
+        one = actions.add_parser(action, parents=[shared, parent], help=text, description=f"{text.capitalize()}.")
+        one.add_argument("--json", action="store_true", help="as GET /v1/admin/tasks gives it, without links")
+        one.set_defaults(run=run_records, command="tasks", action=action)
+
+
+def count(text: str) -> int:
+    """A number from 1."""
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
 
 
 def webhooks_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
@@ -166,7 +198,7 @@ def moment(text: str) -> int:
 
 
 def run_records(options: argparse.Namespace) -> int:
-    """`pictor keys`, `pictor webhooks` and `pictor migrate`."""
+    """`pictor keys`, `pictor tasks`, `pictor webhooks` and `pictor migrate`."""
     from proxy import commands
 
     return commands.run(options)

@@ -1,4 +1,4 @@
-"""The commands that work on the records: `pictor keys`, `webhooks` and `migrate`. Also while servers run."""
+"""The commands that work on the records: `pictor keys`, `tasks`, `webhooks` and `migrate`. Also while servers run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from proxy import webhook_commands
+from proxy import task_commands, webhook_commands
 from proxy.config import Config, read
 from proxy.plain import Filled
 from proxy.state.database import Database, default_url
@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
                     asyncio.run(webhook_commands.secrets(store, config, options, key))
                 else:
                     asyncio.run(KEYS[options.action](store, config, options))
+            elif options.command == "tasks":
+                asyncio.run(task_commands.TASKS[options.action](database, options))
             elif options.command == "webhooks":
                 asyncio.run(webhook_commands.WEBHOOKS[options.action](database, options))
         finally:
