@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 NODE := tests/node/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Where it is set, every process of the tests would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help serve test lint bench lock clean
@@ -18,9 +21,10 @@ help:  ## this list
 serve: $(VENV)/.serve  ## install the pinned set and start on 127.0.0.1:8000 (ARGS="--port 9000" for options)
 	exec $(BIN)/pictor serve $(ARGS)
 
+# Tests mostly wait, so there are more processes than cores; ARGS=-n0 is one process.
 test: $(VENV)/.test $(NODE)/.stamp lint  ## everything: lint, types and tests (ARGS="-k name")
 	@requirements/apt.sh promtool:prometheus prometheus:prometheus
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What holds for the whole run: nothing is skipped in CI, nobody's account is used, and where Node is."""
+"""What holds for the whole run: no skip in CI, nobody's account is used, what stays together, and where Node is."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no types
 
 from translators import NAMES, load
 
@@ -52,6 +54,29 @@ def refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
     report.outcome = "failed"
     report.longrepr = f"CI allows no skip. {reason}"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half of the time a test waits for a server."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """In a parallel run, a module whose tests share what it sets up has one process; others go where one is free."""
+
+    def unit(test: str) -> str:
+        path = test.partition("::")[0]
+        return path if shares(config.rootpath / path) else test
+
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = unit
+    return scheduling
+
+
+@cache
+def shares(module: Path) -> bool:
+    """Whether a server or the like stands there for several tests."""
+    return 'scope="module"' in module.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -99,15 +99,17 @@ async def test_many_write_at_once(database: Database) -> None:
 
 
 async def test_a_caller_who_leaves_disturbs_nobody(database: Database) -> None:
-    begun = threading.Event()
+    begun, gone = threading.Event(), threading.Event()
 
     def work(connection: Connection) -> None:
         put("a")(connection)
         begun.set()
+        assert gone.wait(10)
 
     writing = asyncio.create_task(database.write(work))
     assert await asyncio.to_thread(begun.wait, 10)
     writing.cancel()
+    gone.set()
     with pytest.raises(asyncio.CancelledError):
         await writing
     await database.write(put("b"))

@@ -209,7 +209,12 @@ UNTOLD: list[Answer] = [408, 409, 425, 429, 500, 502, 503, 504, 520, reset, b"{"
 """What says of a poll alone that it failed, of the job nothing."""
 
 
-@pytest.mark.parametrize("answer", UNTOLD, ids=str)
+def id_of(answer: Answer) -> str:
+    """Its name in a report, which is the same in every process."""
+    return str(getattr(answer, "__name__", answer))
+
+
+@pytest.mark.parametrize("answer", UNTOLD, ids=id_of)
 async def test_a_poll_that_fails_loses_nothing(answer: Answer) -> None:
     async with staged(make=[POLLED], poll=[{"running": True}, *[answer] * 9, {"running": True}, answer, MADE]) as bench:
         assert pictures(await bench.run()) == [PNG]
@@ -224,7 +229,7 @@ async def test_a_task_that_is_not_known_yet(status: int) -> None:
         assert pictures(await bench.run()) == [PNG]
 
 
-@pytest.mark.parametrize("answer", [500, reset, b"{", 429], ids=str)
+@pytest.mark.parametrize("answer", [500, reset, b"{", 429], ids=id_of)
 async def test_a_poll_is_given_up_at_last(answer: Answer) -> None:
     """The job's fate is unknown then: nobody makes it again, with this credential, another, or elsewhere."""
     async with staged(make=[POLLED], poll=[answer], keys=("k1", "k2")) as bench, staged() as other:

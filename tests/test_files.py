@@ -27,8 +27,6 @@ from proxy.state.files import EXTENSIONS, SIDES, Files, secret
 from proxy.state.store import PART, PIECE, Store
 from tests.pictures import data as picture
 from tests.stores import S3
-from tests.stores import s3 as s3
-from tests.stores import s3_endpoint as s3_endpoint
 from translators.base import Blob, Fault, Secret, blob
 
 DAY = 86_400

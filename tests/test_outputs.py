@@ -24,8 +24,6 @@ from proxy.state.store import PIECE
 from tests.asgi import served
 from tests.pictures import data as picture
 from tests.stores import S3
-from tests.stores import s3 as s3
-from tests.stores import s3_endpoint as s3_endpoint
 from translators.base import blob
 
 NOON = 1_800_000_000.0

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -112,28 +113,50 @@ def test_expected():
 """
 
 
+@pytest.mark.parametrize("processes", ["-n0", "-n2"])
 @pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 failed")])
-def test_a_skip_fails_in_ci_alone(ci: str, outcome: str, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
-    (tmp_path / "test_sample.py").write_text(SAMPLE)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(tmp_path),
-        str(tmp_path),
-    ]
-    run = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=os.environ | {"CI": ci, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_skip_fails_in_ci_alone(ci: str, outcome: str, processes: str, tmp_path: Path) -> None:
+    run = ran(SAMPLE, tmp_path, processes, CI=ci)
     assert f"{outcome}, 1 xfailed" in run.stdout
     assert run.returncode == (1 if ci else 0)
+
+
+SHARING = """
+import os
+import pytest
+
+@pytest.fixture(scope="module")
+def place():
+    return "here"
+
+@pytest.mark.parametrize("number", range(2))
+def test_shared(place, number):
+    print("shared", os.getpid())
+"""
+ALONE = """
+import os
+import pytest
+
+@pytest.mark.parametrize("number", range(20))
+def test_alone(number):
+    print("alone", os.getpid())
+"""
+
+
+def test_what_a_module_sets_up_is_set_up_once(tmp_path: Path) -> None:
+    (tmp_path / "test_sharing.py").write_text(SHARING)
+    run = ran(ALONE, tmp_path, "-n2", "-rP")
+    assert run.returncode == 0
+    found = set(re.findall(r"^(shared|alone) (\d+)$", run.stdout, re.MULTILINE))
+    assert Counter(what for what, _ in found) == {"shared": 1, "alone": 2}
+
+
+def ran(text: str, folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A run of these tests with our own conftest."""
+    (folder / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
+    (folder / "test_sample.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *arguments]
+    return subprocess.run(
+        [*command, str(folder)],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, check=False,
+    )  # fmt: skip

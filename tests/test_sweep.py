@@ -20,12 +20,6 @@ from proxy.state.files import Files
 from proxy.state.sweep import SECONDS, Swept, sweep, turn
 from proxy.state.uploads import Uploads
 from tests.stores import S3
-from tests.stores import database as database
-from tests.stores import database_url as database_url
-from tests.stores import postgres as postgres
-from tests.stores import postgres_url as postgres_url
-from tests.stores import s3 as s3
-from tests.stores import s3_endpoint as s3_endpoint
 from translators.base import Fault, Secret, blob
 
 DAY = 86_400

@@ -34,12 +34,6 @@ from tests.pictures import data as picture
 from tests.server import serving as running
 from tests.sockets import serving
 from tests.stores import S3
-from tests.stores import database as database
-from tests.stores import database_url as database_url
-from tests.stores import postgres as postgres
-from tests.stores import postgres_url as postgres_url
-from tests.stores import s3 as s3
-from tests.stores import s3_endpoint as s3_endpoint
 from translators.base import Blob, Fault, Secret, blob
 
 DAY = 86_400
