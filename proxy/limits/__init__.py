@@ -67,6 +67,10 @@ class Limits:
         """The job of a call has ended. It may be said again, and of a call that held nothing."""
         await self._backend.release((caller_id, task))
 
+    async def hold(self, caller_id: str, task: str) -> None:
+        """Count a job that was admitted by an earlier process; until `release`."""
+        await self._backend.seize((caller_id, task))
+
     async def place(self, provider: str, rules: Rules, task: str) -> Admission:
         """Ask for a place at a provider, for `task`, until `vacate`."""
         return await self._backend.take(Wanted(PROVIDER + provider, rules, 1, task))
