@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -150,7 +151,7 @@ def create(gateway: Gateway) -> Door:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         gateway.metrics.set("build_info", __version__, platform.python_version(), to=1)
-        gateway.workers.adopted = lambda tasks: gateway.aside(resume.adopt(gateway, tasks))
+        gateway.workers.adopted = partial(resume.adopt, gateway)
         await gateway.start()
         beside = [asyncio.create_task(swept(gateway)), asyncio.create_task(durable.tend(gateway))]
         try:

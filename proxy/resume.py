@@ -32,22 +32,26 @@ from translators.base import Fault, Finder, Job, Op
 
 GRACE = 60.0  # seconds that a task has at least, once another process has it
 ADOPTIONS = 20  # after which a task is taken for what ends the processes
+AT_ONCE = 20  # tasks that are gone on with before others have their turn
 STORE_TRIES = 5  # for what came with a task
 
 
 async def adopt(gateway: Gateway, tasks: Sequence[str]) -> None:
-    """Go on with these, which belong to this process from now on."""
-    found = []
-    for id in tasks:
-        try:
-            task = await gateway.history.get(id)
-            left = await gateway.database.read(partial(jobs.left, id))
-        except Fault:  # the database is away again: what does not run is astray, and taken once more
-            continue
-        if task is not None and task.ended is None and id not in gateway.works.running:
-            found.append((task, left))
-    for task, left in sorted(found, key=lambda each: not each[1].submits):  # these have their places already
-        resume(gateway, task, left.job, left.submits)
+    """Go on with these, which belong to this process from now on; some at a time, as they may be very many.
+
+    Raises as `Database.read` does: what does not run then is astray, and taken once more.
+    """
+    left = await gateway.database.read(partial(jobs.left, tasks))
+    found = [task for task in await gateway.history.several(tasks, None) if task.ended is None]
+    found.sort(key=lambda task: not left[task.id].submits)  # these have their places already
+    for number, task in enumerate(found, 1):
+        if gateway.draining:  # they are given away again
+            return
+        if task.id not in gateway.works.running:
+            resume(gateway, task, left[task.id].job, left[task.id].submits)
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    say("tasks are gone on with", count=len(found), submitted=sum(bool(left[task.id].submits) for task in found))
 
 
 def resume(gateway: Gateway, task: Task, job: JobRow | None, submits: Sequence[SubmitRow]) -> None:
@@ -65,11 +69,12 @@ def resume(gateway: Gateway, task: Task, job: JobRow | None, submits: Sequence[S
     found.webhook = job.webhook if job else None
     found.lost = task.lost
     work.added(gateway, found, doing)
-    say("a task is gone on with", task=task.id, submitted=len(submits))
 
 
 async def went_on(gateway: Gateway, making: work.Making, job: JobRow | None, submits: Sequence[SubmitRow]) -> Result:
     """What comes of it."""
+    if any(tier.concurrent_jobs is not None for tier in gateway.config.tiers.values()):
+        await gateway.limits.hold(making.task.key, making.task.id)
     drawing = Drawing(keep=True, sure=True, trail=making.trail)
     return await work.concluded(gateway, making, drawing, brought(gateway, making, job, submits, drawing))
 

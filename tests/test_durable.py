@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -46,7 +47,7 @@ async def process(folder: Path, provider: Patient) -> AsyncIterator[Gateway]:
         "providers": {"bfl": service, "kling": service},
     }))  # fmt: skip
     gateway = Gateway(load(path, {}), path)
-    gateway.workers.adopted = lambda tasks: gateway.aside(resume.adopt(gateway, tasks))
+    gateway.workers.adopted = partial(resume.adopt, gateway)
     await gateway.start()
     try:
         yield gateway

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -33,6 +33,7 @@ BEAT = 5.0  # seconds
 SILENT = 20.0  # seconds after which a process is taken for gone
 ADOPTED = 200  # tasks that are taken over in one transaction
 ASTRAY = 60.0  # seconds after which what no task of ours needs is removed
+LEFT = 6.0  # … in a process that stops: longer than any transaction takes that is still to tell of it
 
 ERROR = {
     "kind": "upstream",
@@ -70,7 +71,7 @@ class Workers:
     def __init__(self, database: Database, ledger: Ledger, running: Callable[[], Collection[str]]) -> None:
         self.id = f"{socket.gethostname()}-{uuid.uuid4().hex}"
         self.alive = 1  # processes that serve, this one included
-        self.adopted: Callable[[list[str]], None] = lambda _: None  # hears of tasks that are this process's from now on
+        self.adopted: Callable[[list[str]], Awaitable[None]] = _let_be  # goes on with tasks that are ours from now on
         self._database = database
         self._ledger = ledger
         self._running = running
@@ -78,8 +79,10 @@ class Workers:
         self._seen: dict[str, tuple[int, float]] = {}  # of each other: what it said last, and when that was new to us
         self._astray: dict[str, float] = {}  # tasks that do not run, and since when
         self._next_beat = 0.0
+        self._leaving = False
         self._wake = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
+        self._adopting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Join the others, and write what an earlier process left in the journal. Raises as `Database.write` does."""
@@ -87,18 +90,26 @@ class Workers:
         await self._beat()
         if self._ledger.behind:
             await self._ledger.replay()
+        self._adopt()
         self._beating = asyncio.create_task(self._go_on())
 
     async def stop(self) -> None:
         """Leave: what is still not ended here has failed. Where the database is away, the others find out."""
         if self._beating is not None:
-            self._beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._beating
+            for each in (self._beating, self._adopting):
+                if each is not None:
+                    each.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await each
             self._beating = None
             _HERE.discard(self.id)
             with suppress(Fault):
                 await self._database.write(partial(_take_over, {self.id: None}))
+
+    def leave(self) -> None:
+        """Take no more tasks, and give those away soon that this process works on no more: it may have long to go."""
+        self._leaving = True
+        self.look_now()
 
     def look_now(self) -> None:
         """Take what belongs to nobody at once, and not when the time has come."""
@@ -112,10 +123,12 @@ class Workers:
                     await self._wake.wait()
             self._wake.clear()
             try:
-                if not self._database.up or time.monotonic() >= self._next_beat:
+                if due := not self._database.up or time.monotonic() >= self._next_beat:
                     await self._beat()
                 if self._database.up and self._ledger.behind:
                     await self._ledger.replay()
+                if due:
+                    self._adopt()
             except Fault:
                 self._seen.clear()  # the others could not say anything either
             except Exception as error:
@@ -123,22 +136,31 @@ class Workers:
 
     async def _beat(self) -> None:
         peers = await self._database.write(self._say)
-        self._next_beat = time.monotonic() + BEAT
+        self._next_beat = time.monotonic() + (LOOK if self._leaving else BEAT)
         gone = self._gone(peers)
         self.alive = 1 + len(peers) - len(gone)
         if gone:
             taken = await self._database.write(partial(_take_over, {peer.id: peer.seen for peer in gone}))
             for peer in taken:
                 warn("a process is gone: others go on with its tasks, as far as they can", worker=peer)
-        await self._adopt()
         await self._tidy()
 
-    async def _adopt(self) -> None:
-        """Take tasks that nobody works on, a few at a time: others take their part."""
-        while tasks := await self._database.write(partial(jobs.adopted, self.id, ADOPTED)):
-            self.adopted(tasks)
-            if len(tasks) < ADOPTED:
-                break
+    def _adopt(self) -> None:
+        """Take tasks that nobody works on, beside all else: there may be thousands."""
+        if not self._leaving and (self._adopting is None or self._adopting.done()):
+            self._adopting = asyncio.create_task(self._take())
+
+    async def _take(self) -> None:
+        """A few at a time, and more once these are gone on with: others take their part."""
+        try:
+            while tasks := await self._database.write(partial(jobs.adopted, self.id, ADOPTED)):
+                await self.adopted(tasks)
+                if len(tasks) < ADOPTED or self._leaving:
+                    break
+        except Fault:  # the database is away: the next beat tries it again
+            pass
+        except Exception as error:
+            log.error("unforeseen error beside the requests", exc_info=error)
 
     def _say(self, connection: Connection) -> list[Peer]:
         """That we are there; who else is."""
@@ -167,10 +189,15 @@ class Workers:
         held = await self._database.read(partial(_held, self.id))
         now, running = time.monotonic(), self._running()
         self._astray = {task: self._astray.get(task, now) for task in held.all if task not in running}
-        lost = [task for task, since in self._astray.items() if now - since >= ASTRAY]
+        lost = [task for task, since in self._astray.items() if now - since >= (LEFT if self._leaving else ASTRAY)]
         if lost:
-            warn("tasks are held that do not run", tasks=lost)
+            if not self._leaving:
+                warn("tasks are held that do not run", tasks=lost)
             await self._database.write(partial(_settle, lost))
+
+
+async def _let_be(tasks: list[str]) -> None:
+    """For who has nothing to go on with."""
 
 
 def _held(worker: str, connection: Connection) -> Held:
