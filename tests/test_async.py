@@ -80,7 +80,7 @@ def configured(upstreams: Upstreams, **more: Any) -> dict[str, Any]:
     slow = {"translator": "bfl", "api_key": GOOD_KEY, "base_url": upstreams.slow.url, "models": models}
     keys = [{"name": "tests", "key": KEY, "admin": True, "tier": "pro"}, {"name": "other", "key": OTHER}]
     return {
-        "providers": {"slow": slow, "lab": lab(upstreams.lab)},
+        "providers": {"slow": slow, "narrow": {**slow, "concurrency": 1}, "lab": lab(upstreams.lab)},
         "auth": {"mode": "keys", "keys": keys},
         "prices": {"unknown": "allow"},
         "tiers": {"pro": {"budget_usd_per_month": 100}},
@@ -476,6 +476,27 @@ def test_a_task_of_another_process_is_cancelled(upstreams: Upstreams, tmp_path: 
             assert answer["status"] == "cancelled" or answer["cancelling"]
             assert error(waits.result(), 499)["code"] == "task_cancelled"
         wait(lambda: status(other, found["id"]) == "cancelled")
+
+
+def test_a_task_that_waits_for_a_place_says_so_and_costs_nothing_when_it_is_cancelled(
+    server: Server, upstreams: Upstreams
+) -> None:
+    first = later(server, model="narrow/flux-2-pro")["id"]
+    wait(lambda: task(server, first)["progress"] == 10)
+    second, third = (later(server, model="narrow/flux-2-pro")["id"] for _ in range(2))
+    wait(lambda: task(server, third)["queue_position"] == 2)
+    waiting = task(server, second)
+    assert (waiting["status"], waiting["queue_position"], waiting["progress"]) == ("queued", 1, 0)
+    assert waiting["queued_seconds"] >= 0
+    followed = Followed(server, third)
+    wait(lambda: followed.names == ["task.queued"])
+    cancelled = told(call(server, "POST", f"/v1/tasks/{second}/cancel"))
+    assert (cancelled["status"], cancelled["cost_usd"]) == ("cancelled", 0)
+    wait(lambda: followed.events[-1][1]["queue_position"] == 1)
+    upstreams.slow.go.set()
+    assert followed.ended.wait(20)
+    assert (followed.names[0], followed.names[-1]) == ("task.queued", "task.completed")
+    assert upstreams.slow.submits == 2
 
 
 # What has failed, and is gone on with

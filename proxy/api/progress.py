@@ -179,7 +179,7 @@ class Events:
         every: set[asyncio.Future[Any]] = {gone} if work is None else {gone, work.result}
         if work is not None and work.result.done():
             every, work = {gone}, None
-        seconds = ROW_LOOK if work is None else HERE_LOOK
+        seconds = HERE_LOOK if work is not None and self.task.status == "in_progress" else ROW_LOOK
         await asyncio.wait(every, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     async def _looked(self) -> bool:
