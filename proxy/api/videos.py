@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from proxy.api import query
 from proxy.api.body import arriving, check_announced
 from proxy.api.calling import calling
 from proxy.api.images import idempotency_key, strictly, watched, whole
+from proxy.api.preferring import preference
 from proxy.api.schema import Envelope, film_documented
 from proxy.api.serving import Served
 from proxy.api.serving import answer as served_as
@@ -54,7 +54,6 @@ Id = Annotated[str, PathParameter(description="The video's id.")]
 PATHS = ("/v1/videos", "/openai/v1/videos", "/openai/videos")
 ONE = tuple(f"{path}/{{video_id:str}}" for path in PATHS)
 PAGE = 20
-PATIENT = 300.0  # seconds that are waited for at most, where a client wants to wait
 LINK_SECONDS = 3600  # for which the store's own link to a file opens it
 SOONEST, USUAL, LATEST = 500, 5_000, 10_000  # milliseconds between two polls of a client's
 
@@ -88,7 +87,7 @@ async def made(request: Request[None, None, State], doing: Doing, origin: str | 
         raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
     headers = request.headers
     ask = await settled(gateway, await read(request, doing, gateway, origin), caller.id)
-    patience = waits(headers.get("prefer", ""))
+    wish = preference(["respond-async", *headers.getall("prefer", [])])  # which goes without saying
     wanted = Wanted(
         caller=caller, ask=ask, request_id=request_id.get() or "",
         strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
@@ -102,10 +101,12 @@ async def made(request: Request[None, None, State], doing: Doing, origin: str | 
     except Fault as fault:
         raise answer.of_video(fault) from fault.__cause__
     told["task"] = work.id
-    if patience:
-        told |= {"waited": await watched(ended_within(gateway, work, patience), request)}
+    applied = {}
+    if wish.wait:
+        told["waited"] = await watched(ended_within(gateway, work, wish.wait), request)
+        applied = {"preference-applied": f"wait={wish.wait}"}
     task = await earlier(gateway, answer.video_id(work.id), caller.id)
-    return await shown(gateway, task, work.headers)
+    return await shown(gateway, task, {**work.headers, **applied})
 
 
 async def read(
@@ -132,15 +133,6 @@ async def settled(gateway: Gateway, ask: VideoAsk, owner: str) -> VideoAsk:
         if any(target.id == task.model for target in gateway.catalog.route(task.asked, "video").targets):
             return replace(ask, model=task.asked)
     return replace(ask, model=task.model or task.asked)
-
-
-def waits(prefer: str) -> float:
-    """How many seconds a client wants to wait for the end (RFC 7240, `Prefer: wait=20`); 0: it does not."""
-    found = _WAIT.search(prefer)
-    return min(float(found[1]), PATIENT) if found else 0.0
-
-
-_WAIT = re.compile(r"(?:^|,|;)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE | re.ASCII)
 
 
 async def ended_within(gateway: Gateway, work: Work, seconds: float) -> bool:
