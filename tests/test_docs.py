@@ -214,6 +214,7 @@ SHELL = {
     "more keys": ("docs/keys.md", "pictor keys create"),
     "usage": ("docs/keys.md", 'curl -s "http://127.0.0.1:8000/v1/admin/usage'),
     "tasks": ("docs/tasks.md", 'curl -s "http://127.0.0.1:8000/v1/tasks'),
+    "later": ("docs/tasks.md", "TASK=$(curl -s http://127.0.0.1:8000/v1/images/generations"),
 }
 """Where an example of the shell is, and how it begins."""
 
@@ -245,6 +246,19 @@ def test_node_examples(node: str, server: Server, size: int) -> None:
     assert printed == [f"{size} bytes\n", "true\n"]
 
 
+LATER = {kind: blocks(ROOT / "docs/tasks.md", kind) for kind in ("python", "js")}
+
+
+def test_a_task_is_followed_in_python(server: Server) -> None:
+    (text,) = LATER["python"]
+    assert run([sys.executable, "-"], text, server) == "completed 1\n"
+
+
+def test_a_task_is_followed_in_node(node: str, server: Server) -> None:
+    (text,) = LATER["js"]
+    assert run([node, "--input-type=module"], text, server, ROOT / "tests/node") == "completed 1\n"
+
+
 @pytest.fixture(scope="module")
 def curl() -> None:
     if not shutil.which("curl"):
@@ -257,6 +271,7 @@ def test_curl_examples(server: Server, size: int) -> None:
     (task,) = json.loads(run(["sh", "-es"], shell("history"), server))["data"]
     assert httpx.get(task["outputs"][0]["url"], trust_env=False).status_code == 200
     assert json.loads(run(["sh", "-es"], shell("tasks"), server))["data"] == []
+    assert run(["sh", "-es"], shell("later"), server) == "event: task.completed\n"
 
 
 @pytest.fixture
