@@ -125,13 +125,8 @@ class Queue:
         return 0.0 if first is None else max(0.0, (milliseconds() - first) / 1000)
 
     def _join(self, waiter: Waiter) -> None:
-        mine = Group(waiter.priority, waiter.key, 1, waiter.task)
-        groups = list(self.line.groups())
-        own = sum(each.count for each in groups if each.key == waiter.key and each.priority == waiter.priority)
-        rest = [each for each in groups if each.key != waiter.key or each.priority != waiter.priority]
-        others = self._others[1]
-        waiter.position = 1 + own + ahead(Standing(self.line, others), mine, (*rest, *others.waiting), own)
         self.line.add(waiter)
+        waiter.position = self.line.count(waiter.priority)
         self._places.metrics.count("jobs_queued", self.name)
         if self._serving is None or self._yielding is not None:
             self.kick()

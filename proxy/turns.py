@@ -56,10 +56,10 @@ class Line(Generic[W]):
         self.running: Counter[str] = Counter()  # key -> jobs of this process
         self.served: dict[str, int] = {}  # as `Others` has it
         self._waiting: dict[int, dict[str, _Heap[W]]] = {}  # priority -> key -> jobs, the oldest first
-        self._count = 0
+        self._counts: Counter[int] = Counter()  # priority -> jobs
 
     def __len__(self) -> int:
-        return self._count
+        return self._counts.total()
 
     def __iter__(self) -> Iterator[W]:
         """The oldest of each key and priority."""
@@ -72,14 +72,14 @@ class Line(Generic[W]):
         if heap is None:
             heap = keys[waiter.key] = _Heap()
         heap.add(waiter)
-        self._count += 1
+        self._counts[waiter.priority] += 1
 
     def drop(self, waiter: W) -> None:
         """It waits no longer. This may be said again."""
         if waiter.gone:
             return
         waiter.gone = True
-        self._count -= 1
+        self._counts[waiter.priority] -= 1
         keys = self._waiting[waiter.priority]
         keys[waiter.key].drop()
         if not len(keys[waiter.key]):
@@ -109,6 +109,10 @@ class Line(Generic[W]):
         keys = self._waiting[max(self._waiting)]
         standing = Standing(self, others)
         return min((heap.first() for heap in keys.values()), key=lambda each: (*standing.of(each.key), each.task))
+
+    def count(self, priority: int) -> int:
+        """How many wait with this priority, or a higher one."""
+        return sum(count for each, count in self._counts.items() if each >= priority)
 
     def groups(self) -> Iterator[Group]:
         """All that wait here."""
@@ -160,12 +164,9 @@ class Standing:
         )
 
 
-def ahead(standing: Standing, mine: Group, groups: Iterable[Group], before: int = 0) -> int:
-    """How many jobs of `groups` have their turn before the first of `mine`, or before the one that follows `before` of
-    them; as things stand now.
-    """
+def ahead(standing: Standing, mine: Group, groups: Iterable[Group]) -> int:
+    """How many jobs of `groups` have their turn before the first of `mine`, as things stand now."""
     running, served = standing.of(mine.key)
-    running += before
     count = 0
     for each in groups:
         if each.priority > mine.priority:
@@ -177,5 +178,5 @@ def ahead(standing: Standing, mine: Group, groups: Iterable[Group], before: int 
             if theirs < running:
                 count += min(each.count, running - theirs)
             elif theirs == running:
-                count += before > 0 or (since, each.first) < (served, mine.first)
+                count += (since, each.first) < (served, mine.first)
     return count
