@@ -321,6 +321,10 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
         "quota",
         "The key has a budget, and the price of the model is not known: see `prices.unknown`.",
     ),
+    "poster_unavailable": (
+        "invalid",
+        "No thumbnail or spritesheet can be made of this video; 404 where the extra `video` is not installed.",
+    ),
     "provider_auth_failed": ("auth", "The provider does not accept the gateway's credential."),
     "public_url_required": ("invalid", "The model takes pictures by address only, and `server.public_url` is not set."),
     "rate_limit_exceeded": (
@@ -360,6 +364,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "unsupported_operation": ("invalid", "An operation that no provider has, such as a video of a character."),
     "unsupported_parameter": ("invalid", "With `x-pictor-strict`: a field that the model would not have honoured."),
     "unsupported_size": ("invalid", "The picture cannot be written in this format at its size."),
+    "video_not_ready": ("invalid", "The video that is to be changed is not made yet, or has failed."),
     "video_too_large": ("invalid", "A clip has more bytes than the model takes."),
 }
 """Code -> the kind of fault that it comes with, and its meaning."""

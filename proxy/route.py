@@ -173,8 +173,9 @@ async def make(
 
 
 def wanted(route: Route, plan: Plan) -> bool:
-    """Whether made pictures are fetched: always, but where the configuration hands the provider's links on."""
-    return not (route.hosting == "passthrough" and plan.finish.respond == "url" and plan.finish.format is None)
+    """Whether what is made is fetched: always, but where the configuration hands a provider's links to pictures on."""
+    kept = plan.jobs[0].op == "video" or plan.finish.respond != "url" or plan.finish.format is not None
+    return kept or route.hosting != "passthrough"
 
 
 @dataclass(frozen=True)

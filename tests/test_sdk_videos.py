@@ -156,7 +156,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 )
             providers[name] = configured(maker, fake, good)
             providers[f"wrong-{name}"] = configured(maker, fake, bad)
-        server = stack.enter_context(serving(folder, providers, public=True, models={"sora-2": ["shaped/sora-2"]}))
+        server = stack.enter_context(
+            serving(
+                folder, providers, public=True, models={"sora-2": ["shaped/sora-2"]}, files={"hosting": "passthrough"}
+            )
+        )
         yield Stage(server, fakes)
         assert not [trace for each in [*fakes.values(), account] for trace in each.broken]
         log = server.log.read_text()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,9 +25,12 @@ from PIL import Image
 from tests.fakes import openai_video
 from tests.fakes.base import running
 from tests.fakes.openai import Refused, refusal
-from tests.server import KEY, Server, serving
+from tests.server import KEY, ROOT, Server, serving
 from tests.stage import photo
+from tests.test_docs import blocks
 
+PAGE = ROOT / "docs/video.md"
+NODE = ROOT / "tests/node"
 OTHER = "another-client-key"
 NEVER = "never"
 
@@ -460,6 +466,49 @@ def test_the_schema_tells_of_it(stage: Stage) -> None:
     assert {"prompt", "seconds", "size", "last_frame", "reference_images", "camera"} <= form.keys()
     asked = paths["/v1/videos/{video_id}/content"]["get"]["parameters"]
     assert "variant" in {each["name"] for each in asked}
+
+
+# ---- what is written
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As a reader has it after `make serve`: open, with the demo alone."""
+    with serving(tmp_path_factory.mktemp("written"), auth={"mode": "open"}) as server:
+        yield server
+
+
+def copied(command: list[str], text: str, server: Server, folder: Path) -> str:
+    """What the example prints; only the address in it, and where its files go, are others."""
+    text = text.replace("http://127.0.0.1:8000", server.address).replace('"lighthouse.mp4"', f'"{folder}/made.mp4"')
+    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    where = NODE if "--input-type=module" in command else folder
+    done = subprocess.run(
+        command, input=text, cwd=where, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_documented_python(shop: Server, tmp_path: Path) -> None:
+    first, second = blocks(PAGE, "python")
+    assert copied([sys.executable, "-W", "ignore", "-"], first, shop, tmp_path) == "completed 1280x720 4\n"
+    assert (tmp_path / "made.mp4").read_bytes()[4:8] == b"ftyp"
+    assert copied([sys.executable, "-W", "ignore", "-"], second, shop, tmp_path) == "4 8\n"
+
+
+def test_documented_node(node: str, shop: Server, tmp_path: Path) -> None:
+    (text,) = blocks(PAGE, "js")
+    assert copied([node, "--input-type=module"], text, shop, tmp_path) == "completed 1280x720 4\n"
+    assert (tmp_path / "made.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_documented_curl(shop: Server, tmp_path: Path) -> None:
+    (text,) = blocks(PAGE, "sh")
+    copied(["sh", "-es"], text, shop, tmp_path)
+    assert (tmp_path / "lighthouse.mp4").read_bytes()[4:8] == b"ftyp"
+    with Image.open(tmp_path / "lighthouse.webp") as image:
+        assert image.format == "WEBP"
 
 
 # ---- memory
