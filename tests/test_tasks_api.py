@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +20,11 @@ from proxy import config
 from proxy.api import account, tasks, usage
 from proxy.api.account import resets
 from proxy.api.tasks import described
+from proxy.state import jobs
 from proxy.state.budgets import Reservation
 from proxy.state.database import Database, milliseconds
+from proxy.state.jobs import SubmitRow
+from proxy.state.records import Task
 from tests.archive import ALICE, BOB, CONFIG, NOON, Archive, Client, made, serving
 from tests.pictures import data as picture
 from translators.base import blob
@@ -307,6 +311,56 @@ async def test_two_deletions_at_once(archive: Archive, alice: Client) -> None:
     assert {answer.status_code for answer in answers} == {200, 404}
 
 
+# --- what failed, and is gone on with
+
+
+def submitted(task: Task, call: dict[str, Any] | None) -> SubmitRow:
+    return SubmitRow(
+        task=task.id, number=0, target="bfl/flux-2-pro", credential="bfl", sent=1, saved={"job": {}}, call=call
+    )
+
+
+async def test_what_a_failure_cost_is_taken_back_once(archive: Archive, alice: Client) -> None:
+    now = milliseconds()
+    error = {"kind": "timeout", "code": "deadline_exceeded", "message": "Too late.", "param": None}
+    failed = made(now, ended=now, status="failed", cost=None, wasted=20_000, error=error)
+    lost, done = (made(now + at, ended=now, status=status) for at, status in ((1, "failed"), (2, "completed")))
+    kept = Reservation(task="task_x", key=ALICE, at=now, amount=1, worker="w", per_day=10**6, per_month=10**7)
+    await archive.reserve(kept)
+    await archive.write(failed, lost, done)
+    rows = [submitted(failed, {"path": "/poll"}), submitted(lost, None)]
+    await archive.database.write(lambda connection: jobs.save(connection, rows))
+    before = (await alice.get("/v1/account"))["budgets"]["day"]["spent_usd"]
+    told = {each["id"]: each["resumable"] for each in (await alice.get("/v1/tasks"))["data"]}
+    assert told == {failed.id: True, lost.id: False, done.id: False}
+    for id, key, expected in (
+        (failed.id, BOB, False), (lost.id, None, False), (done.id, None, False), (failed.id, ALICE, True),
+        (failed.id, ALICE, False),
+    ):  # fmt: skip
+        assert await archive.database.write(partial(jobs.reopened, id, key)) is expected
+    again = await alice.get(f"/v1/tasks/{failed.id}")
+    expected_now = {"status": "in_progress", "error": None, "completed_at": None, "cost_usd": None, "wasted_usd": 0}
+    assert {name: again[name] for name in expected_now} == expected_now
+    account = await alice.get("/v1/account")
+    assert account["budgets"]["day"]["spent_usd"] == pytest.approx(before - 0.02)
+    assert account["usage"]["today"]["requests"] == 2
+    adopted = await archive.database.write(partial(jobs.adopted, "worker-2", 10))
+    assert adopted == [failed.id]
+    job = await archive.database.read(partial(jobs.row, failed.id))
+    assert job
+    assert (job.started or 0) >= now
+    assert (job.work, job.cancel, job.queue) == (None, None, "bfl")
+
+
+async def test_a_deleted_task_leaves_no_rows_behind(archive: Archive, alice: Client) -> None:
+    failed = made(status="failed", cost=None)
+    await archive.write(failed)
+    await archive.database.write(lambda connection: jobs.save(connection, [submitted(failed, {"path": "/poll"})]))
+    assert (await alice.send("DELETE", f"/v1/tasks/{failed.id}")).status_code == 200
+    left = await archive.database.read(partial(jobs.left, [failed.id]))
+    assert not any(each.job or each.submits for each in left.values())
+
+
 # --- who may
 
 
@@ -373,6 +427,7 @@ async def test_an_account(archive: Archive, alice: Client) -> None:
             },
         },
         "usage": {"today": used, "month": used},
+        "webhook_url": None,
     }  # fmt: skip
 
 
