@@ -106,8 +106,9 @@ def output_of(picture: Picture, *, prompts: bool) -> dict[str, Any]:
     if prompts and picture.revised_prompt is not None:
         told["revised_prompt"] = picture.revised_prompt
     extra = {name: value for name, value in picture.extra.items() if name != "origin"}
-    if origin := picture.extra.get("origin"):
-        told["origin"] = origin  # beside `provider`, which clients are shown: its addresses open the file to anybody
+    origin: Mapping[str, str] = picture.extra.get("origin", {})
+    if kept := {name: value for name, value in origin.items() if prompts or name != "prompts"}:
+        told["origin"] = kept  # beside `provider`, which clients are shown: its addresses open the file to anybody
     if extra:
         told["provider"] = extra
     return told

@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,16 +19,21 @@ import httpx
 import openai
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
 from openai.types import Video
 from PIL import Image
 
+from proxy.catalog import Credential
+from proxy.route import acquainted
 from tests.fakes import openai_video
 from tests.fakes.base import running
 from tests.fakes.openai import Refused, refusal
 from tests.server import KEY, ROOT, Server, serving
 from tests.stage import photo
 from tests.test_docs import blocks
+from translators.base import Fault, Media, Secret, blob
+from translators.video import VideoJob
 
 PAGE = ROOT / "docs/video.md"
 NODE = ROOT / "tests/node"
@@ -94,13 +100,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "keys": [{"api_key": key} for key in fake.keys], "timeouts": {"poll": 0.02},
     }  # fmt: skip
     keys = [{"name": "tests", "key": KEY, "admin": True}, {"name": "other", "key": OTHER}]
+    cached = {"targets": ["demo/animation"], "cache": {"seconds": 600, "shared": True}}
     with ExitStack() as stack:
         stack.enter_context(running(fake))
         entry["base_url"] = f"{fake.url}/v1"
         server = stack.enter_context(
             serving(
                 tmp_path_factory.mktemp("videos_api"), {"lab": entry, "demo": {}},
-                auth={"mode": "keys", "keys": keys}, models={"sora-2": ["lab/sora-2"], "small": ["demo/animation"]},
+                auth={"mode": "keys", "keys": keys},
+                models={"sora-2": ["lab/sora-2"], "small": ["demo/animation"], "cached": cached},
                 limits={"body_bytes": 3_000_000},
             )
         )  # fmt: skip
@@ -197,6 +205,35 @@ def test_the_same_key_is_the_same_video(stage: Stage) -> None:
     assert (second["id"], second["status"]) == (first["id"], "completed")
     other = raw(stage, "/videos", "POST", json=body | {"prompt": "twice"}, headers=key)
     assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
+def test_cached_videos(stage: Stage) -> None:
+    """The same request is the same video, as long as that is there; of another key it is none."""
+    body = {"model": "cached", "prompt": "again", "seconds": 1}
+    wait = {"Prefer": "wait=30"}
+    first, second = (raw(stage, "/videos", "POST", json=body, headers=wait) for _ in range(2))
+    assert second.json()["id"] == first.json()["id"]
+    assert second.headers["x-pictor-cache"] == "hit"
+    other = raw(stage, "/videos", "POST", json=body, headers=wait, key=OTHER)
+    assert (other.json()["status"], other.json()["id"] != first.json()["id"]) == ("completed", True)
+    assert raw(stage, f"/videos/{first.json()['id']}", "DELETE").status_code == 200
+    third = raw(stage, "/videos", "POST", json=body, headers=wait)
+    assert (third.json()["status"], third.json()["id"] != first.json()["id"]) == ("completed", True)
+
+
+def test_prompts_that_are_not_kept(tmp_path: Path) -> None:
+    """Nowhere in what is left of a video, whatever its maker knows it by."""
+    with serving(tmp_path, history={"prompts": False}) as server:
+        stage = Stage(server, Accounts())
+        body = {"prompt": "a quokka", "seconds": 1, "negative_prompt": "a wombat"}
+        video = raw(stage, "/videos", "POST", json=body, headers={"Prefer": "wait=30"}).json()
+        assert (video["status"], video["prompt"]) == ("completed", None)
+    (path,) = (tmp_path / "data").glob("*.db")
+    with sqlite3.connect(path) as database:
+        kept = "\n".join(database.iterdump())
+    assert video["id"].removeprefix("video_") in kept
+    assert "quokka" not in kept
+    assert "wombat" not in kept
 
 
 def test_a_failure_is_told_of_the_video(stage: Stage) -> None:
@@ -425,6 +462,19 @@ def test_the_account_that_made_it_changes_it(client: OpenAI, stage: Stage) -> No
         remix = client.videos.remix(id, prompt="at night")
         assert remix.remixed_from_video_id == id
         assert client.videos.poll(remix.id, poll_interval_ms=50).status == "completed"
+
+
+def test_an_account_that_is_gone() -> None:
+    """The file will do, where there is one."""
+    first, second = Credential("lab#1", Secret("a")), Credential("lab#2", Secret("b"))
+    job = VideoJob(op="video", model="m", prompt="x", task="remix", origin={"id": "1", "credential": "lab#2"})
+    assert acquainted([first, second], job) == ([second], job)
+    with pytest.raises(Fault, match="'lab#2', which is not configured any more"):
+        acquainted([first], job)
+    filed = replace(job, clip=Media(blob=blob(b"clip"), type="video/mp4"))
+    assert acquainted([first], filed) == ([first], replace(filed, origin={}))
+    unsigned = replace(job, origin={"id": "1"})
+    assert acquainted([first, second], unsigned) == ([first, second], unsigned)
 
 
 def test_a_file_is_edited(client: OpenAI, stage: Stage, video: Video) -> None:

@@ -71,7 +71,8 @@ class VideoJob(Job, frozen=True, kw_only=True, omit_defaults=True):
     last: Media | None = None
     references: tuple[Media, ...] = ()
     clip: Media | None = None  # the video to edit or extend
-    origin: Mapping[str, str] = {}  # of an earlier result to remix, edit or extend: its `Output.extra["origin"]`
+    # Of an earlier result to remix, edit or extend: its `Output.extra["origin"]`. Only `prompts` may hold words in it.
+    origin: Mapping[str, str] = {}
     audio: bool | None = None  # for models whose `sound` is "choice"
     camera: str | None = None  # the vendor's word for a movement, or "fixed"
 

@@ -168,13 +168,13 @@ def remembered(script: Script) -> Mapping[str, str]:
     parts = tuple((part.prompt, part.negative_prompt, seconds) for part, seconds in script.parts)
     shapes = (script.shapes.prompt, script.shapes.negative_prompt)
     made = Memory(shapes, parts, script.seed, script.size, framed=script.frame is not None)
-    return {"script": msgspec.json.encode(made).decode()}
+    return {"prompts": msgspec.json.encode(made).decode()}
 
 
 def recalled(job: VideoJob) -> Memory:
     """What the earlier video was made of. Raises `Fault("invalid")` where it is none of the demo's."""
     try:
-        return msgspec.json.decode(job.origin.get("script", ""), type=Memory)
+        return msgspec.json.decode(job.origin.get("prompts", ""), type=Memory)
     except msgspec.DecodeError as error:
         text = "The demo works only on videos that it has made itself."
         raise Fault("invalid", text, code="invalid_value", param="video") from error
