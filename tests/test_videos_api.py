@@ -31,6 +31,7 @@ from tests.fakes.base import running
 from tests.fakes.openai import Refused, refusal
 from tests.server import KEY, ROOT, Server, serving
 from tests.stage import photo
+from tests.stores import S3
 from tests.test_docs import blocks
 from translators.base import Fault, Media, Secret, blob
 from translators.video import VideoJob
@@ -313,6 +314,22 @@ def test_deletion(client: OpenAI, stage: Stage) -> None:
         client.videos.retrieve(video.id)
     with pytest.raises(openai.NotFoundError):
         client.videos.delete(video.id)
+
+
+@pytest.mark.parametrize("presign", [False, True])
+def test_from_a_bucket(tmp_path: Path, s3: S3, presign: bool) -> None:
+    """Through the server, or by the bucket's own link, to which no client takes its key."""
+    files = {"store": f"s3://{s3.bucket}/x", "options": s3.options, "presign": presign}
+    with serving(tmp_path, files=files) as server, client_of(Stage(server, Accounts())) as client:
+        video = made(client, model="demo/animation")
+        content = client.videos.download_content(video.id)
+        assert content.response.headers["content-type"] == "video/mp4"
+        assert bool(content.response.history) == presign
+        assert content.read()[4:8] == b"ftyp"
+        for variant in ("thumbnail", "spritesheet", "thumbnail"):
+            assert client.videos.download_content(video.id, variant=variant).read()
+        assert client.videos.delete(video.id).deleted
+    assert "<Key>" not in httpx.get(f"{s3.endpoint}/{s3.bucket}", trust_env=False).text
 
 
 # ---- lists
