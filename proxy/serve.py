@@ -170,6 +170,7 @@ class Server(uvicorn.Server):
         """
         self.gateway.draining = True
         self.gateway.works.release()
+        self.gateway.workers.leave()
         end = time.monotonic() + self.gateway.config.server.drain_seconds
         running = self.gateway.works.running  # also those whose clients have left
         while (self.server_state.tasks or running) and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event

@@ -258,6 +258,7 @@ async def concluded(gateway: Gateway, making: Making, drawing: Drawing, drawn: C
             isinstance(error, asyncio.CancelledError) and (trail.durable or trail.submitted)
         ):
             making = replace(making, files=())
+            drawing.lent.clear()  # the provider may not have fetched them yet
             raise handed_over(task.id) from error
         fault = as_ended(error, tried=drawing.target is not None)
         if fault.code == "deadline_exceeded" and trail.submitted:

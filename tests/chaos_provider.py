@@ -61,7 +61,7 @@ class Patient(Fake):
     generates: ClassVar[str] = "flux-2-pro"
 
     latency: tuple[float, float] = (0.005, 0.2)  # seconds until a submit is answered
-    seconds: tuple[float, float] = (0.5, 8.0)  # of a task
+    job: tuple[float, float] = (0.5, 8.0)  # seconds of a task
     chance: random.Random = field(default_factory=random.Random)
     paid: dict[str, Paid] = field(default_factory=dict)
     twice: list[str] = field(default_factory=list)  # names that came again, which the service refuses
@@ -94,7 +94,7 @@ class Patient(Fake):
     async def take(self, request: web.Request, prompt: str, by: str, mark: str | None = None) -> Paid:
         """It is paid from now on; the answer takes its time, and may find nobody."""
         video = "video" in request.path
-        ends = time.monotonic() + self.chance.uniform(*self.seconds)
+        ends = time.monotonic() + self.chance.uniform(*self.job)
         job = Paid(f"{by}-{len(self.paid)}", prompt, by, video, ends, mark)
         self.paid[job.name] = job
         await asyncio.sleep(self.chance.uniform(*self.latency))

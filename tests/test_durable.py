@@ -19,6 +19,7 @@ from proxy.config import load
 from proxy.gateway import Gateway
 from proxy.keys import Caller
 from proxy.known import Wanted
+from proxy.state import workers
 from proxy.state.ledger import Task
 from proxy.video.ask import VideoAsk
 from proxy.work import begin
@@ -32,7 +33,7 @@ PICTURE, FILM, CLIP = "bfl/flux-2-pro", "bfl/flux-3-video", "kling/kling-3.0-tur
 
 @pytest.fixture
 def provider() -> Iterator[Patient]:
-    fake = Patient(latency=(0, 0), seconds=(0, 0), chance=random.Random(1))  # noqa: S311
+    fake = Patient(latency=(0, 0), job=(0, 0), chance=random.Random(1))
     with running(fake):
         yield fake
 
@@ -64,11 +65,12 @@ async def taken(gateway: Gateway, model: str, prompt: str) -> Work:
 
 
 async def ended(gateway: Gateway, id: str) -> Task:
-    """Its row, once this process has ended it."""
-    await gateway.works.running[id].wait()
-    row = await gateway.history.get(id)
-    assert row is not None
-    return row
+    """Its row, once it has ended, wherever that was."""
+    while True:
+        row = await gateway.history.get(id)
+        if row is not None and row.ended is not None:
+            return row
+        await asyncio.sleep(0.02)
 
 
 async def kept(gateway: Gateway, row: Task) -> bytes:
@@ -90,14 +92,30 @@ async def test_what_one_process_only_took_another_one_makes(tmp_path: Path, prov
         one.works.release()  # before anything is sent
     assert not provider.paid
     async with process(tmp_path, provider) as other:
-        row = await adopted(other, work.id)
+        row = await ended(other, work.id)
         assert (row.status, row.error) == ("completed", None)
         assert await kept(other, row) == made("task 1", video=model != PICTURE)
     assert provider.prompts == {"task 1": 1}
 
 
-async def adopted(gateway: Gateway, id: str) -> Task:
-    """Its row, once this process has gone on with it and ended it."""
-    while id not in gateway.works.running:
-        await asyncio.sleep(0.01)
-    return await ended(gateway, id)
+async def test_a_process_that_stops_slowly_gives_its_tasks_away_and_takes_none(
+    tmp_path: Path, provider: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOOK", 0.02), ("BEAT", 0.05), ("LEFT", 0.1)):
+        monkeypatch.setattr(workers, name, seconds)
+    async with process(tmp_path, provider) as one:
+        first = await taken(one, PICTURE, "task 1")
+        while not (first.trail and first.trail.submitted):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
+        one.works.release()
+        one.workers.leave()
+        async with process(tmp_path, provider) as other:
+            row = await ended(other, first.id)
+            assert row.status == "completed"
+            second = await taken(other, PICTURE, "task 2")
+            other.works.release()
+        await asyncio.sleep(0.3)  # nobody has it: who stops has looked a few times
+        assert not one.works.running
+    async with process(tmp_path, provider) as third:
+        assert (await ended(third, second.id)).status == "completed"
+    assert provider.prompts == {"task 1": 1, "task 2": 1}
