@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -32,8 +32,7 @@ from proxy.forms import Limits, parse
 from proxy.gateway import Gateway
 from proxy.known import Wanted
 from proxy.logs import request_id
-from proxy.state import jobs
-from proxy.state.database import milliseconds
+from proxy.standing import Standing, standings
 from proxy.state.files import Stored
 from proxy.state.history import RUNNING, Filters
 from proxy.state.ledger import Task
@@ -55,7 +54,7 @@ PATHS = ("/v1/videos", "/openai/v1/videos", "/openai/videos")
 ONE = tuple(f"{path}/{{video_id:str}}" for path in PATHS)
 PAGE = 20
 LINK_SECONDS = 3600  # for which the store's own link to a file opens it
-SOONEST, USUAL, LATEST = 500, 5_000, 10_000  # milliseconds between two polls of a client's
+PACE = 5.0  # seconds between two polls of a client's, at least, where a provider is asked
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,49 +157,37 @@ LOOK = 0.5  # seconds between two looks for the end of what another process make
 
 
 async def shown(gateway: Gateway, task: Task, headers: Mapping[str, str]) -> Answer:
-    """One video."""
-    (video,) = await videos(gateway, [task])
-    return Answer(200, [msgspec.json.encode(video)], {**headers, **described(gateway, task, video)})
-
-
-async def videos(gateway: Gateway, tasks: Sequence[Task]) -> list[Video]:
-    """The videos of these rows, with how far they have come."""
-    going = [task.id for task in tasks if task.ended is None]
-    here = {id: work.trail.progress for id in going if (work := gateway.works.running.get(id)) and work.trail}
-    rows = {}
-    if elsewhere := [id for id in going if id not in here]:
-        rows = await gateway.database.read(partial(jobs.rows, elsewhere))
-    progress = {**here, **{id: row.progress for id, row in rows.items()}}
-    retention = gateway.config.files.retention
-    return [answer.described(task, progress=progress.get(task.id), retention=retention) for task in tasks]
-
-
-def described(gateway: Gateway, task: Task, video: Video) -> dict[str, str]:
-    """What the headers tell of it: when to ask again, while it is made."""
-    told = {"x-pictor-task": task.id}
+    """One video, and in the headers when to ask again while it is made."""
+    known = await standings(gateway.database, gateway.works.running, [task])
+    video = described(gateway, task, known[task.id])
+    said = {"x-pictor-task": task.id}
     if video.served_by:
-        told["x-pictor-model"] = video.served_by
+        said["x-pictor-model"] = video.served_by
     if video.adjusted:
-        told["x-pictor-adjusted"] = "; ".join(video.adjusted)
+        said["x-pictor-adjusted"] = "; ".join(video.adjusted)
     if task.ended is None:
-        pause = poll_after(gateway, task)
-        told |= {"openai-poll-after-ms": str(pause), "retry-after": str(math.ceil(pause / 1000))}
+        seconds = look_after(gateway, task, known[task.id])
+        said |= {"openai-poll-after-ms": str(round(seconds * 1000)), "retry-after": str(math.ceil(seconds))}
     elif video.cost_usd is not None:
-        told["x-pictor-cost-usd"] = f"{video.cost_usd:.6f}".rstrip("0").rstrip(".")
-    return told
+        said["x-pictor-cost-usd"] = f"{video.cost_usd:.6f}".rstrip("0").rstrip(".")
+    return Answer(200, [msgspec.json.encode(video)], {**headers, **said})
 
 
-def poll_after(gateway: Gateway, task: Task) -> int:
-    """In how many milliseconds it may be worth asking again. OpenAI's Python client keeps the pace of the first answer.
+def described(gateway: Gateway, task: Task, standing: Standing) -> Video:
+    """The video of that row."""
+    return answer.described(task, progress=standing.progress, retention=gateway.config.files.retention)
+
+
+def look_after(gateway: Gateway, task: Task, standing: Standing) -> float:
+    """In how many seconds it may be worth asking again. OpenAI's Python client keeps to what it hears first.
 
     A video takes a minute as a rule, and only one that is made here less.
     """
-    pace = float(USUAL)
+    pace = 0.0
     with suppress(Fault):
         upstream = gateway.catalog.route(task.model, "video").targets[0].upstream
-        pace = min(pace, upstream.poll_seconds * 1000) if upstream.base else 0.0
-    age = milliseconds() - task.created
-    return round(min(max(pace, age / 8, SOONEST), LATEST))
+        pace = min(PACE, upstream.poll_seconds) if upstream.base else 0.0
+    return max(pace, standing.seconds)
 
 
 def told(found: msgspec.Struct) -> Answer:
@@ -321,7 +308,9 @@ async def page(request: Request[None, None, State]) -> Answer:
     found = await gateway.history.page(
         caller.id, wanted.limit or PAGE, after=after, oldest_first=wanted.order == "asc", filters=Filters(op="video")
     )
-    return told(answer.page(await videos(gateway, found.tasks), more=found.more))
+    known = await standings(gateway.database, gateway.works.running, found.tasks)
+    videos = [described(gateway, task, known[task.id]) for task in found.tasks]
+    return told(answer.page(videos, more=found.more))
 
 
 def cursor(video_id: str) -> str:
