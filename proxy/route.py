@@ -212,7 +212,7 @@ async def attempt(at: Attempt) -> Made:
         )
     except Fault as fault:
         outcome = fault.kind
-        health.failed(target, "cancelled" if fault.code == "queue_full" else fault.kind)  # that says nothing of it
+        health.failed(target, "cancelled" if fault.code in OURS else fault.kind)
         raise
     else:
         health.well(target)
@@ -221,6 +221,10 @@ async def attempt(at: Attempt) -> Made:
         if outcome == "cancelled":
             health.failed(target, "cancelled")  # a try of the breaker's that nobody ended must not hold the next one
         metrics.count("jobs_total", plan.jobs[0].op, target.upstream.name, target.model, outcome)
+
+
+OURS = frozenset({"queue_full", "submit_uncertain", "not_begun"})
+"""Codes of faults that say nothing of the target: it was not asked, or by a process that is gone."""
 
 
 async def run_all(at: Attempt) -> Made:

@@ -13,12 +13,14 @@ import msgspec
 import pytest
 import yaml
 
+from proxy import gateway as gateway_module
 from proxy import resume
 from proxy.ask import Ask
 from proxy.config import load
 from proxy.gateway import Gateway
 from proxy.keys import Caller
 from proxy.known import Wanted
+from proxy.route import TRIPS
 from proxy.state import workers
 from proxy.state.ledger import Task
 from proxy.video.ask import VideoAsk
@@ -119,3 +121,22 @@ async def test_a_process_that_stops_slowly_gives_its_tasks_away_and_takes_none(
     async with process(tmp_path, provider) as third:
         assert (await ended(third, second.id)).status == "completed"
     assert provider.prompts == {"task 1": 1, "task 2": 1}
+
+
+async def test_what_nobody_knows_after_a_crash_is_not_the_providers_fault(
+    tmp_path: Path, provider: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "REST_SECONDS", 0.0)
+    provider.latency = (2, 2)
+    async with process(tmp_path, provider) as one:
+        works = [await taken(one, PICTURE, f"task {number}") for number in range(2 * TRIPS)]
+        while len(provider.paid) < len(works):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
+    provider.latency = (0, 0)
+    async with process(tmp_path, provider) as other:
+        rows = [await ended(other, work.id) for work in works]
+        assert {row.error["code"] for row in rows if row.error} == {"submit_uncertain"}
+        new = await taken(other, PICTURE, "task 99")
+        assert (await ended(other, new.id)).status == "completed"
+    assert set(provider.prompts.values()) == {1}
+    await asyncio.sleep(1.5)  # the provider still sleeps over its answers
