@@ -64,6 +64,7 @@ class Ports(msgspec.Struct, frozen=True):
     slow: int = 18_802
     proxy: int = 18_803
     pictor: int = 18_804
+    maker: int = 18_805
 
 
 def prepare(root: Path, ports: Ports) -> None:

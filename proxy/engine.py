@@ -34,6 +34,7 @@ from translators.base import (
 )
 
 NO_QUEUE = nullcontext()
+SPREAD = 0.1  # of a pause between two polls, added at most: what began at once is not asked for at once for ever
 PICTURE_SECONDS = 120.0  # of one download
 VIDEO_SECONDS = 900.0
 
@@ -187,7 +188,8 @@ class Engine:
         step: Wait | Done = wait
         while isinstance(step, Wait):
             if not watch.stopped:
-                await watch.pause(min(step.seconds, run.upstream.poll_seconds))
+                seconds = min(step.seconds, run.upstream.poll_seconds)
+                await watch.pause(seconds * (1 + SPREAD * random.random()))  # noqa: S311  # no secret
             if watch.stopped:
                 raise await run.withdrawn(step.call)
             step = await run.to_wait(await run.poll(step.call), emit)

@@ -117,7 +117,7 @@ class Trail:
         self._ledger = ledger
         self._worker = worker
         self._gate = gate
-        self._turn = asyncio.Event()  # something is to be done before the next poll
+        self._pauses: set[asyncio.Future[None]] = set()  # that end before their time where something is to be done
         self._on_wire: set[asyncio.Timeout] = set()  # of submits
         self._waiting: set[asyncio.Future[None]] = set()  # for places
         self._shown = False  # there is a row of it that others see it wait by
@@ -131,7 +131,7 @@ class Trail:
         """Nobody wants it any more."""
         if not self.cancelled:
             self.cancelled = True
-            self._turn.set()
+            self._end_pauses()
             for limit in self._on_wire:
                 limit.reschedule(asyncio.get_running_loop().time() + PATIENCE)
             self._end_waiting(cancelled)
@@ -139,7 +139,7 @@ class Trail:
     def release(self) -> None:
         """This process stops: another one goes on with it."""
         self.released = True
-        self._turn.set()
+        self._end_pauses()
         self._end_waiting(LetGo)
 
     def _end_waiting(self, why: Callable[[], Exception]) -> None:
@@ -167,6 +167,10 @@ class Trail:
         if self.queued:
             self.queued = False
             self._ledger.place(self.task)
+
+    def _end_pauses(self) -> None:
+        for pause in self._pauses:
+            _end(pause)
 
     def watch(self, plan: Plan, number: int, credential: str, *, whole: bool = True) -> Watch:
         """What follows the call with that number; `whole`: its job has what is to be sent."""
@@ -237,11 +241,23 @@ class Trail:
 
     async def pause(self, seconds: float) -> None:
         """Wait so long; shorter, where there is something to do."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._turn.wait()
+        if not (self.cancelled or self.released):
+            loop = asyncio.get_running_loop()
+            over = loop.create_future()  # thousands wait: an event with a timeout takes twice as much
+            timer = loop.call_later(seconds, _end, over)
+            self._pauses.add(over)
+            try:
+                await over
+            finally:
+                timer.cancel()
+                self._pauses.discard(over)
         if self.released and not self.cancelled:
             raise LetGo
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
 
 
 class _Followed(Watch):

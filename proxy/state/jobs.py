@@ -8,10 +8,12 @@ provider was sent something for it: as long as its `call` is null nobody knows w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from proxy.state import budgets, queues, tables
@@ -95,12 +97,18 @@ def save(connection: Connection, rows: Iterable[SubmitRow]) -> None:
     latest = {(row.task, row.number): row for row in rows}
     if not latest:
         return
-    row = insert(_SUBMIT, connection)
-    excluded = row.excluded
-    changed = {name: excluded[name] for name in ("target", "credential", "sent", "saved", "call")}
-    statement = row.on_conflict_do_update(index_elements=["task", "number"], set_=changed)
     # In one order, so that no two processes wait for each other.
-    connection.execute(statement, [msgspec.structs.asdict(latest[name]) for name in sorted(latest)])
+    rows = [latest[name] for name in sorted(latest)]
+    connection.execute(_saving(connection.dialect.name), [msgspec.structs.asdict(row) for row in rows])
+
+
+@cache
+def _saving(dialect: str) -> sa.Insert:
+    """Made once: that takes longer than to write a row with it."""
+    row = (sqlite if dialect == "sqlite" else postgresql).insert(_SUBMIT)
+    changed = {name: row.excluded[name] for name in ("target", "credential", "sent", "saved", "call")}
+    statement: sa.Insert = row.on_conflict_do_update(index_elements=["task", "number"], set_=changed)
+    return statement
 
 
 def save_late(rows: Sequence[SubmitRow], connection: Connection) -> None:
