@@ -81,7 +81,7 @@ def worker(config: Config, path: Path | None, overrides: Mapping[str, Any], list
     )
     gc.collect()
     gc.freeze()  # what lives for ever need not be looked at again
-    gc.set_threshold(10_000, 50, 50)
+    gc.set_threshold(2_000, 10, 2_000)  # each look is short: at some ten thousand objects, as few for tasks that wait
     host, port = listening.getsockname()[:2]
     if FD not in os.environ:
         served = f"{len(gateway.catalog.labels.targets)} models of {', '.join(gateway.catalog.upstreams)}"
