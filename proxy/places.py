@@ -137,7 +137,7 @@ class Queue:
             self._places.metrics.count("jobs_queued", self.name, by=-1)
 
     def _show(self, waiter: Waiter, watch: Watch) -> None:
-        if not waiter.gone and self._places.several:
+        if not waiter.gone and self._places.limits.shared:
             watch.waits(self.name, waiter.key, waiter.priority)
 
     async def _serve(self) -> None:
@@ -283,11 +283,6 @@ class Places:
         self._bounded: dict[str, Queue] = {}  # those of providers that have a bound
         self._beside: set[asyncio.Task[None]] = set()
 
-    @property
-    def several(self) -> bool:
-        """Whether other processes wait for the same places."""
-        return self.limits.shared and self.alive() > 1
-
     def bound(self, upstreams: Iterable[Upstream]) -> None:
         """These are the providers from now on, with their bounds: for all that wait, too."""
         given = {each.name: rules for each in upstreams if (rules := rules_of(each)) is not None}
@@ -322,7 +317,7 @@ class Places:
 
     async def others(self, provider: str) -> Others:
         """What the other processes have there. Where that cannot be known, nothing."""
-        if not self.several or self._database is None:
+        if not self.limits.shared or self._database is None:
             return NOBODY
         try:
             return await self._database.read(partial(queues.others, provider, self._worker))

@@ -38,10 +38,12 @@ from proxy.state.jobs import JobRow
 from proxy.state.ledger import Task
 from proxy.trail import UNWATCHED, Watch
 from proxy.turns import Group, Line, Others, Standing, ahead
-from tests.fakes.base import running
+from tests.fakes.base import GOOD_KEY, running
 from tests.lab import Lab, lab, total, wait
 from tests.server import KEY, Server, serving, stop
 from tests.sockets import until
+from tests.stores import RedisServer
+from tests.test_async import POLLED, Slow
 from tests.toy import MADE, silence, staged
 from translators.base import Fault, Job
 
@@ -606,3 +608,67 @@ async def test_a_job_without_a_bound_is_not_written_twice(tmp_path: Path) -> Non
         assert bench.engine.places.at("toy") is None
         job, at = Job(op="generate", model="m", prompt="x"), bench.targets[0]
         assert (await bench.engine.run(job, at, at.upstream.credentials[0], silent)).outputs
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("kind", ["memory", "postgres", "redis"])
+def test_what_the_provider_works_on_keeps_its_place_from_process_to_process(
+    kind: str, number: signal.Signals, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    slow = Slow()
+    with running(slow), ExitStack() as stack:
+        entry = {"translator": "bfl", "api_key": GOOD_KEY, "base_url": slow.url, "concurrency": 1}
+        more: dict[str, Any] = {"providers": {"slow": entry}}
+        if kind != "memory":
+            more |= {"database": request.getfixturevalue("postgres"), "secret": "a secret that both servers share"}
+        if kind == "redis":
+            more["redis"] = request.getfixturevalue("redis_server").url
+
+        def server(name: str) -> Server:
+            (tmp_path / name).mkdir()
+            return stack.enter_context(serving(tmp_path / name, data=str(tmp_path / "data"), **more))
+
+        def later(server: Server) -> str:
+            body = {"model": POLLED, "prompt": "x"}
+            answer = httpx.post(
+                f"{server.base_url}/images/generations", json=body, headers=HEADERS | LATER, trust_env=False
+            )
+            assert answer.status_code == 202, answer.text
+            return answer.headers["x-pictor-task"]
+
+        one = server("one")
+        two = server("two") if kind != "memory" else one
+        first = later(one)
+        wait(lambda: slow.submits == 1)
+        wait(lambda: any(each.method == "GET" for each in slow.seen))
+        time.sleep(0.3)  # it is written under which name the provider has it
+        waiting = [later(server) for server in (one, two, one)]
+        stop(one.process, number)
+        if kind == "memory":
+            two = server("two")
+        polls = len(slow.seen)
+        wait(lambda: len(slow.seen) > polls, 40)  # another process asks for it
+        time.sleep(1.5)
+        assert slow.submits == 1  # the others wait for what it has
+        assert task_of(two, first)["status"] == "in_progress"
+        assert {task_of(two, id)["status"] for id in waiting} == {"queued"}
+        assert sorted(task_of(two, id)["queue_position"] for id in waiting) == [1, 2, 3]
+        slow.go.set()
+        ended(two, [first, *waiting])
+        assert slow.submits == 4
+
+
+async def test_while_the_store_is_away_each_process_has_its_part(redis_server: RedisServer) -> None:
+    limits = Limits(Shared(Redis(redis_server.url), lambda: 2))
+    await limits.start()
+    assert (await limits.place("x", Rules((), 4, 6), "task_0.0")).admitted
+    redis_server.stop()
+    found = [(await limits.place("x", Rules((), 4, 6), f"task_{number}.0")).admitted for number in range(1, 5)]
+    assert found == [True, False, False, False]
+    await limits.vacate("x", "task_0.0")
+    await limits.vacate("x", "task_1.0")
+    assert (await limits.place("x", Rules((), 4, 6), "task_5.0")).admitted
+    late = await limits.place("x", Rules((), 4, 6), "task_6.0")
+    assert (late.admitted, late.begun) == (False, 3)
+    assert late.wait > 0
+    await limits.aclose()
