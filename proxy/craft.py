@@ -61,7 +61,7 @@ class Craft(Protocol):
         """What its row says of the request, without what came with it; the prompts only where they may be kept."""
         ...
 
-    def most(self, plan: Plan[Any]) -> float | None:
+    def most(self, plan: Plan[Any], given: Any, /) -> float | None:
         """The most US dollars that it may cost; `None` where nothing bounds it."""
         ...
 

@@ -61,7 +61,9 @@ def request(ask: Ask, given: Inputs, _plans: Sequence[Plan], /, *, prompts: bool
     return told
 
 
-most = estimate.most_of
+def most(planned: Plan, _given: Inputs, /) -> float | None:
+    """The most US dollars that it may cost; `None` where nothing bounds it."""
+    return estimate.most_of(planned)
 
 
 async def fit(gateway: Gateway, job: Job, target: Target) -> tuple[Job, tuple[Note, ...]]:

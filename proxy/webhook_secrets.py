@@ -55,7 +55,7 @@ def headers(secrets: Sequence[str], id: str, at: int, body: bytes) -> dict[str, 
 
 
 def raw(secret: str) -> bytes:
-    """The bytes of a secret. Raises `ValueError` where it is written otherwise: libraries disagree on what it is then."""
+    """The bytes of a secret. Raises `ValueError` where it is written otherwise: libraries disagree on what that is."""
     try:
         if secret.startswith(BEGINNING):
             return b64decode(secret.removeprefix(BEGINNING), validate=True)

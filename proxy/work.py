@@ -122,7 +122,7 @@ def within_budget(gateway: Gateway, caller: Caller, planned: Planned) -> tuple[P
     """
     if caller.tier.budget_usd_per_day is None and caller.tier.budget_usd_per_month is None:
         return planned, None
-    known = [(plan, usd) for plan in planned.plans if (usd := planned.craft.most(plan)) is not None]
+    known = [(plan, usd) for plan in planned.plans if (usd := planned.craft.most(plan, planned.given)) is not None]
     most = max((usd for _, usd in known), default=None)  # no other is carried out with the one that is
     if gateway.config.prices.unknown == "allow":
         return planned, most

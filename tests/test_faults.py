@@ -165,7 +165,7 @@ async def test_a_data_url_is_held_once_and_in_pieces(tmp_path: Path) -> None:
     ask = from_json("edit", json.dumps(body).encode())
     work = await planned(gateway, gateway.catalog.route(ask.model), ask, owner="", strict=False)
     await gateway.aclose()
-    assert (work.ask.images, work.ask.mask) == ((), None)
+    assert work.ask.sources == ()
     (job,) = work.plans[0].jobs
     assert job.mask
     for media in (*job.images, job.mask):

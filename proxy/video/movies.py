@@ -110,11 +110,9 @@ def request(ask: VideoAsk, given: Inputs, plans: Sequence[Plan[VideoCaps]], /, *
     return told
 
 
-def most(planned: Plan[VideoCaps]) -> float | None:
+def most(planned: Plan[VideoCaps], given: Inputs, /) -> float | None:
     """The most US dollars that it may cost; `None` where nothing bounds it."""
-    job = job_of(planned)
-    film = movie.look_at(job.clip.blob) if job.clip is not None else None
-    return video_estimate(planned.target.caps, job, film.seconds if film and film.seconds else None)
+    return video_estimate(planned.target.caps, job_of(planned), given.origin_seconds)
 
 
 async def fit(gateway: Gateway, job: VideoJob, target: Target[VideoCaps]) -> tuple[Job, tuple[Note, ...]]:
