@@ -123,7 +123,7 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Key", "models"): "Patterns of the names that it may ask for: `demo/*`, `dall-e-?`.",
     ("Tier", "models"): "Patterns of the names that may be asked for: `demo/*`, `dall-e-?`.",
     ("Tier", "max_size"): "Such as `2048x2048`: no picture of more pixels.",
-    ("Tier", "priority"): "Where tasks wait for a place, those of a higher priority go first.",
+    ("Tier", "priority"): "Where jobs wait for a place at their provider, those of a higher priority go first.",
     ("Tier", "budget_usd_per_day"): "From midnight to midnight, UTC. Needs `history.enabled`.",
     ("Tier", "budget_usd_per_month"): "Of a calendar month, UTC. Needs `history.enabled`.",
     ("History", "enabled"): "false: no call is remembered, nothing is counted for each key, no budget holds, and "
@@ -166,8 +166,10 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Provider", "region"): "Where the provider has several. Default: the first that its page names.",
     ("Provider", "timeouts"): "See below.",
     ("Provider", "models"): "See below.",
-    ("Provider", "concurrency"): "Jobs at once; 0: no bound.",
-    ("Provider", "per_minute"): "Jobs begun in a minute; 0: no bound.",
+    ("Provider", "concurrency"):
+        "Jobs at once, over all processes; others wait: see "
+        "[limits of providers](operations.md#limits-of-providers). 0: no bound.",
+    ("Provider", "per_minute"): "Jobs that begin within a minute, wherever that begins; likewise. 0: no bound.",
     ("Timeouts", "connect"): "Until there is a connection.",
     ("Timeouts", "video"): "Instead of `job`, where a video is made. A model has `job` alone.",
     ("Model", "type"): "What it makes. Needed where nobody knows, as at a server of your own, and for a model's videos "
@@ -262,7 +264,7 @@ CODES: Mapping[str, tuple[FaultKind, str]] = {
     "array_below_min_length": ("invalid", "Too few items."),
     "queue_full": (
         "overloaded",
-        "No place came free in time at a provider whose `concurrency` is set. Nothing was sent.",
+        "No place came free in time at a provider whose `concurrency` or `per_minute` is set. Nothing was sent.",
     ),
     "breaker_open": ("overloaded", "The model failed five times in a row and rests for 30 seconds."),
     "cancelled": ("cancelled", "A video was cancelled before it was made."),
