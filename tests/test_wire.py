@@ -10,7 +10,7 @@ import pytest
 
 from tests import wire_case as wire
 from translators import NAMES, load
-from translators.base import Call, Done, Fault, Step, Wait
+from translators.base import Call, Done, Fault, Step, Stopper, Wait
 
 CASES = sorted(
     path
@@ -42,8 +42,10 @@ def test_wire(path: Path) -> None:
             if isinstance(step, Wait):
                 assert step.seconds == turn["wait"]
                 step = msgspec.json.decode(msgspec.json.encode(step.call), type=Call)  # a restart loses nothing
+                if "cancel" in turn:
+                    wire.stopped(translator, job, step, turn["cancel"])
             else:
-                assert "wait" not in turn
+                assert not {"wait", "cancel"} & turn.keys()
             assert isinstance(step, Call)
             assert wire.shown_call(step, pictures) == turn["call"]
             call = step
@@ -93,4 +95,6 @@ def test_required_conversations(provider: str) -> None:
     if any("wait" in turn for case in cases for turn in case["turns"]):
         needed |= {"failed", "lost"}
     assert needed <= kinds
+    stops = any(turn.get("cancel") for case in cases for turn in case["turns"])
+    assert stops == isinstance(load(provider), Stopper), "how a task is stopped"
     assert (wire.HERE / provider / "errors.json").exists()

@@ -25,6 +25,8 @@ from translators.base import (
     Partial,
     Reply,
     Step,
+    Stopper,
+    Translator,
     Usage,
     Wait,
     blob,
@@ -104,9 +106,9 @@ def waited(step: Wait, turn: Mapping[str, Any]) -> Call:
     return msgspec.json.decode(msgspec.json.encode(step.call), type=Call)  # a restart loses nothing
 
 
-def stopped(by: VideoTranslator, job: VideoJob, poll: Call, said: Mapping[str, Any] | None) -> None:
+def stopped(by: Translator, job: Job, poll: Call, said: Mapping[str, Any] | None) -> None:
     """Stop the task of that poll as the case says: by a call and its reply, or not at all."""
-    call = by.cancel(job, poll)
+    call = by.cancel(job, poll) if isinstance(by, Stopper) else None
     assert (shown_call(call, {}) if call else None) == (said["call"] if said else None)
     if call is None or said is None:
         return

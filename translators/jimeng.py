@@ -3,6 +3,7 @@
     POST /?Action=CVSync2AsyncSubmitTask {"req_key", "prompt", …}  -> {"code": 10000, "data": {"task_id"}}
     POST /?Action=CVSync2AsyncGetResult {"req_key", "task_id", "req_json"}
         -> {"code", "data": {"status", "image_urls"}}
+    POST /?Action=CVCancelTask {"req_key", "task_id"}
     POST /?Action=CVProcess, for the oldest models  -> the second's answer, at once
 
 `req_key` is the model. A task that is `done` may have failed: the outer `code` says so.
@@ -48,7 +49,7 @@ from translators.base import no_events as event
 from translators.shapes import nothing, unread
 from translators.signing import sha256_of, volcengine_authorization
 
-__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "cancel", "caps", "check", "event", "sign", "start", "step"]
 
 BASE = "https://visual.volcengineapi.com"
 PROVIDER = Provider(
@@ -195,12 +196,17 @@ def caps(model: str) -> Caps | None:
 
 
 SUBMIT, POLL, PROCESS = "CVSync2AsyncSubmitTask", "CVSync2AsyncGetResult", "CVProcess"
+CANCEL = "CVCancelTask"
+VERSIONS = {CANCEL: "2024-06-06"}
 SCOPE = ("cn-north-1", "cv")
 
 
 def call_of(action: str, said: Mapping[str, Any]) -> Call:
     """A poll is a call like all others, but to be sent again as often as needed."""
-    return Call(path="/", query={"Action": action, "Version": "2022-08-31"}, json=said, repeatable=action == POLL)
+    return Call(
+        path="/", query={"Action": action, "Version": VERSIONS.get(action, "2022-08-31")}, json=said,
+        repeatable=action in {POLL, CANCEL},
+    )  # fmt: skip
 
 
 def sign(call: Call, secret: Secret, stamp: Stamp) -> Call:
@@ -330,6 +336,11 @@ def step(job: Job, reply: Reply) -> Step:
     if data.status == "done" or reply.call.query["Action"] == PROCESS:
         raise nothing()
     return Wait(reply.call, PROVIDER.poll_seconds, queued=data.status == "in_queue")
+
+
+def cancel(job: Job, waiting: Call) -> Call:
+    """The vendor lists the action for all of its tasks, and charges only for those that succeed."""
+    return call_of(CANCEL, {name: waiting.json[name] for name in ("req_key", "task_id")})
 
 
 # ---- what went wrong

@@ -4,6 +4,7 @@
     POST /prompt         {"prompt": the workflow} -> {"prompt_id"}
     GET  /history/<id>   -> {} while it is unknown or unfinished, then {id: {"outputs", "status"}}
     GET  /queue          tells unknown from unfinished
+    POST /queue {"delete": [ids]}, or /interrupt {"prompt_id"} for one that runs
     GET  /view?filename= the picture
 
 `workflow` holds the JSON in the API's format, `nodes` says where the request's fields go in it; see `workflow`.
@@ -52,7 +53,7 @@ from translators.comfyui.workflow import (
 )
 from translators.shapes import unread
 
-__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "declared", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "cancel", "caps", "check", "declared", "event", "sign", "start", "step"]
 
 PROVIDER = Provider(
     title="ComfyUI",
@@ -118,6 +119,7 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     ids: tuple[str, ...] = ()
     ended: int = 0  # how many of them
+    running: bool = False  # whether the one that is waited for ran when the queue was last seen
     absent: bool = False  # the queue does not know the one that is waited for: its end, or that of the server
     made: tuple[Stored, ...] = ()
     failed: tuple[Failed, ...] = ()
@@ -290,7 +292,7 @@ def looked_up(job: Job, state: State, history: Mapping[str, Entry]) -> Step:
         text = "The workflow ended without a picture."
         none = () if found else (Failed("empty", text, "no_image"),)
         state = replace(state, made=(*state.made, *found), failed=(*state.failed, *none))
-    state = replace(state, ended=state.ended + 1, absent=False)
+    state = replace(state, ended=state.ended + 1, absent=False, running=False)
     if state.ended < len(state.ids):
         return Wait(look(job, state, record(state)), 0.0, share(state))
     return shown(job, state)
@@ -301,9 +303,23 @@ def queued(job: Job, state: State, queue: Queue) -> Step:
     wanted = state.ids[state.ended]
     pending = any(entry.id == wanted for entry in queue.queue_pending)
     running = any(entry.id == wanted for entry in queue.queue_running)
-    state = replace(state, absent=not (pending or running))
+    state = replace(state, absent=not (pending or running), running=running)
     progress = 0 if pending and not state.ended else share(state)
     return Wait(look(job, state, record(state)), 0.0 if state.absent else POLL, progress)
+
+
+def cancel(job: Job, waiting: Call) -> Call | None:
+    """Interrupts the last prompt where it runs, else takes what waits from the queue: of several, one that runs is
+    let end. Older servers interrupt whatever runs, so it is only done where the queue has told that it is this one.
+    """
+    state = msgspec.json.decode(waiting.state, type=State)
+    match state.ids[state.ended :]:
+        case ():
+            return None
+        case (last,) if state.running:
+            return sent(job, State(), "/interrupt", json={"prompt_id": last}, repeatable=True)
+        case left:
+            return sent(job, State(), "/queue", json={"delete": list(left)}, repeatable=True)
 
 
 def share(state: State) -> int | None:

@@ -2,6 +2,7 @@
 
     POST /services/aigc/…  -> the pictures, or with `X-DashScope-Async` {"output": {"task_id"}}
     GET  /tasks/{id}       -> {"output": {"task_status", "results" or "choices"}}
+    POST /tasks/{id}/cancel, while it is pending
 
 `models` says what each model can do and on which of the four wires; `images` speaks them, `uploads` is the temporary
 storage for large pictures, `faults` reads refusals.
@@ -16,10 +17,10 @@ from translators.base import Provider
 from translators.base import bearer as sign
 from translators.base import no_events as event
 from translators.dashscope.faults import check
-from translators.dashscope.images import SOON, start, step
+from translators.dashscope.images import SOON, cancel, start, step
 from translators.dashscope.models import MODELS, caps
 
-__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "cancel", "caps", "check", "event", "sign", "start", "step"]
 
 BASES = {
     "cn-beijing": "https://dashscope.aliyuncs.com/api/v1",

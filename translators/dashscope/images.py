@@ -188,6 +188,11 @@ def uploaded(job: Job, call: Call) -> Step:
     return uploads.post(left[0], state) if left else submit(job, state.stored)
 
 
+def cancel(job: Job, waiting: Call) -> Call:
+    """Only a pending task can be stopped; of another the service says that it cannot."""
+    return Call(path=f"{waiting.path}/cancel", repeatable=True)
+
+
 def again(call: Call, output: Answered) -> Wait:
     """The next poll; its state counts them."""
     polls = int(call.state)

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from translators.base import Call, Done, Fault, Inline, Media, Output, Price, Reply, Size, Step, Usage, Wait, data_url
 from translators.dashscope import uploads
-from translators.dashscope.images import ASYNC, check_job
+from translators.dashscope.images import ASYNC, cancel, check_job
 from translators.dashscope.models import SERVICES, SNAPSHOT
 from translators.video import Task, VideoCaps, VideoJob
 
@@ -512,8 +512,3 @@ def finished(job: VideoJob, output: Ended, usage: Counted | None) -> Done:
     revised = output.actual_prompt if output.actual_prompt != job.prompt else None
     billed = Usage(seconds=counted.duration or counted.video_duration)
     return Done(outputs=(Output(url=url, revised_prompt=revised or None, extra=extra),), usage=billed)
-
-
-def cancel(job: VideoJob, waiting: Call) -> Call | None:
-    """Only a pending task can be stopped; of another the service says that it cannot."""
-    return Call(path=f"{waiting.path}/cancel", repeatable=True)

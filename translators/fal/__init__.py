@@ -1,6 +1,7 @@
 """fal: some 1,200 endpoints behind one queue.
 
     POST queue.fal.run/{endpoint} {input}  -> status_url, response_url; GET them in turn
+    PUT  {response_url}/cancel             -> CANCELLATION_REQUESTED, of what waits and of what is at work
     POST fal.run/{endpoint} {input}        -> the same output at once, where `route` is "sync"
     POST rest.fal.ai/storage/upload/…      -> a place to PUT a large picture first
 
@@ -44,7 +45,7 @@ from translators.base import (
 from translators.base import no_events as event
 from translators.fal.models import MAKES, MODELS, ROUTES, Route, Shape, path, shape
 
-__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "cancel", "caps", "check", "event", "sign", "start", "step"]
 
 BASES = {"queue": "https://queue.fal.run", "sync": "https://fal.run"}
 STORAGE = "https://rest.fal.ai"
@@ -306,6 +307,15 @@ def followed(call: Call, status: Status) -> Wait:
     return Wait(Call(method="GET", path=call.state, repeatable=True, state=state), 0.0)
 
 
+def cancel(job: Job, waiting: Call) -> Call | None:
+    """Takes the request out of the queue, or asks its runner to stop; nothing is left to stop where it has ended."""
+    return Call(method="PUT", path=f"{waiting.state}/cancel", repeatable=True) if is_status(waiting) else None
+
+
+def is_cancel(call: Call) -> bool:
+    return call.method == "PUT" and not call.anonymous
+
+
 def finished(job: Job, reply: Reply, answer: Answer) -> Done:
     checks = job.options.get("enable_safety_checker") is not False
     flags = answer.has_nsfw_concepts or () if checks else ()
@@ -412,6 +422,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 def check(reply: Reply) -> None:
     if reply.status < 400:
+        if is_cancel(reply.call):  # the same words for one that waits and one that runs on as its runner likes
+            text = "The provider was asked to stop; a request that is at work may be finished, and charged."
+            raise Fault("upstream", text, code="cancellation_requested")
         return
     try:
         problem = reply.read(Problem)

@@ -3,6 +3,7 @@
     POST /models/{owner}/{name}/predictions {"input"}    official models
     POST /predictions {"version", "input"}               any other, by its version
     POST /files                                          a large picture first
+    POST /predictions/{id}/cancel                        what has begun is charged until then
 
 The answer is waited for a few seconds (`Prefer: wait`), then polled. What a model can do and how it names things stands
 in `models`; one that is not there takes its input from `provider_options`.
@@ -41,7 +42,7 @@ from translators.base import bearer as sign
 from translators.base import no_events as event
 from translators.replicate.models import MAKES, MODELS, VERSIONS, Shape, shape
 
-__all__ = ["MODELS", "PROVIDER", "base", "caps", "check", "event", "sign", "start", "step"]
+__all__ = ["MODELS", "PROVIDER", "base", "cancel", "caps", "check", "event", "sign", "start", "step"]
 
 PROVIDER = Provider(
     title="Replicate",
@@ -270,6 +271,13 @@ def step(job: Job, reply: Reply) -> Step:
     return Wait(Call(method="GET", path=poll, repeatable=True), FIRST_POLL, queued=queued)
 
 
+STOP = "/cancel"
+
+
+def cancel(job: Job, waiting: Call) -> Call:
+    return Call(path=f"{waiting.path}{STOP}", repeatable=True)
+
+
 def finished(job: Job, reply: Reply, found: Prediction) -> Done:
     seconds = found.metrics.get("predict_time") if isinstance(found.metrics, dict) else None
     extra = drop_none({"id": found.id or None, "predict_time": seconds})
@@ -341,6 +349,10 @@ class Problem(msgspec.Struct, frozen=True):
     error: Any = None
     retry_after: Any = None
     invalid_fields: Any = None
+    started_at: Any = None
+
+
+STOPPED = frozenset({"canceled", "aborted"})
 
 
 def check(reply: Reply) -> None:
@@ -350,11 +362,21 @@ def check(reply: Reply) -> None:
         problem = Problem()
     if reply.status >= 400:
         raise refused(reply, problem)
-    if problem.status in {"canceled", "aborted"}:
+    if reply.call.path.endswith(STOP):
+        check_stop(problem)
+    elif problem.status in STOPPED:
         text = f"The provider's prediction was {problem.status}."
         raise Fault("cancelled", f"{text} {said(problem.error)}".strip(), code=problem.status, final=True)
-    if problem.status == "failed":
+    elif problem.status == "failed":
         raise failed(said(problem.error) or "The provider failed to make the picture, and said no reason.")
+
+
+def check_stop(problem: Problem) -> None:
+    """Only what never began is free: else the time is charged that it ran."""
+    if problem.status not in STOPPED or problem.started_at:
+        state = said(problem.status) or "of no status"
+        text = f"The provider's prediction is {state}, and had begun: it may be charged."
+        raise Fault("upstream", text, code="prediction_begun")
 
 
 def failed(text: str) -> Fault:
