@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test lint bench lock clean
+.PHONY: help serve test lint bench chaos lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -34,6 +34,9 @@ lint: $(VENV)/.test
 bench: $(VENV)/.serve  ## measure against nginx (ARGS="--quick --only NAME")
 	@requirements/apt.sh nginx:nginx-light wrk:wrk
 	$(BIN)/python -m bench.run $(ARGS)
+
+chaos: $(VENV)/.test  ## kill servers under load, and count what was lost (ARGS="--only sqlite --seed 1")
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -43,15 +43,6 @@ class Paid:
     def ready(self) -> bool:
         return time.monotonic() >= self.ends
 
-    @property
-    def owner(self) -> str:
-        """Who asked for it last."""
-        return self.polls[-1][1] if self.polls else self.by
-
-    def after(self, moment: float) -> float | None:
-        """The first poll after then."""
-        return next((at for at, _ in self.polls if at > moment), None)
-
 
 @dataclass
 class Patient(Fake):
@@ -86,10 +77,6 @@ class Patient(Fake):
     def open(self, by: str) -> list[Paid]:
         """What this server has submitted and not heard of yet."""
         return [each for each in self.paid.values() if each.by == by and each.answered is None]
-
-    def waiting(self, by: str) -> list[Paid]:
-        """What it polls, or would."""
-        return [each for each in self.paid.values() if each.owner == by and not each.ready and each.answered]
 
     async def take(self, request: web.Request, prompt: str, by: str, mark: str | None = None) -> Paid:
         """It is paid from now on; the answer takes its time, and may find nobody."""
