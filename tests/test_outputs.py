@@ -21,7 +21,9 @@ from proxy.api import outputs, serving
 from proxy.pixels import Pixels
 from proxy.state.files import Files, thumbnail_path
 from proxy.state.store import PIECE
+from proxy.works import Works
 from tests.asgi import served
+from tests.films import filmed
 from tests.pictures import data as picture
 from tests.stores import S3
 from translators.base import blob
@@ -43,6 +45,7 @@ class Clock:
 class Parts(NamedTuple):
     files: Files
     pixels: Pixels
+    works: Works
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def pixels() -> Iterator[Pixels]:
 @pytest.fixture
 async def client(files: Files, pixels: Pixels) -> AsyncIterator[httpx.AsyncClient]:
     async with (
-        served([outputs.output], Parts(files, pixels)) as address,
+        served([outputs.output], Parts(files, pixels, Works())) as address,
         httpx.AsyncClient(base_url=address, trust_env=False) as client,
     ):
         yield client
@@ -298,6 +301,14 @@ async def test_a_drawing_is_its_own_thumbnail(files: Files, client: httpx.AsyncC
     assert (answer.content, answer.headers["content-type"]) == (b"<svg/>", "image/svg+xml")
 
 
+async def test_a_video_has_a_poster(files: Files, client: httpx.AsyncClient) -> None:
+    url = await link(files, filmed("mp4"), "video/mp4")
+    answer = await client.get(f"{url}&thumbnail=256")
+    assert answer.headers["content-type"] == "image/webp"
+    assert opened(answer.content).size == (96, 64)
+    assert await files.thumbnail(name(url), 256)
+
+
 @pytest.mark.parametrize(
     ("raw", "type"),
     [
@@ -345,7 +356,7 @@ async def test_a_redirect_to_the_bucket(tmp_path: Path, pixels: Pixels, s3: S3, 
     settings = config.Files(store=f"s3://{s3.bucket}/x", options=s3.secrets, presign=True)
     files = Files(tmp_path, settings, now=clock)
     async with (
-        served([outputs.output], Parts(files, pixels)) as address,
+        served([outputs.output], Parts(files, pixels, Works())) as address,
         httpx.AsyncClient(base_url=address, trust_env=False) as client,
     ):
         url = await link(files, drawn(600, 300, "PNG"))

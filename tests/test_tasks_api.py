@@ -136,9 +136,10 @@ def test_outputs_that_are_not_stored() -> None:
     result = RESULT | {"outputs": [{"url": "https://pictures.example/1"}, {"type": "image/png", "bytes": 3}]}
     task = made(result=result)
     assert [each.url for each in described(task, str).outputs] == ["https://pictures.example/1", None]
-    svg = {"outputs": [{"id": "a", "type": "video/mp4"}]}
-    (output,) = described(replace(task, result=RESULT | svg, bytes=1), str).outputs
-    assert (output.url, output.thumbnail_url) == ("a", None)
+    for type, thumbnail in (("video/mp4", "a&thumbnail=512"), ("audio/mpeg", None)):
+        told = {"outputs": [{"id": "a", "type": type}]}
+        (output,) = described(replace(task, result=RESULT | told, bytes=1), str).outputs
+        assert (output.url, output.thumbnail_url) == ("a", thumbnail)
 
 
 async def test_public_url_is_how_clients_reach_us(archive: Archive) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated
 from urllib.parse import unquote
 
 from litestar import Request, post
@@ -14,24 +13,18 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter
 from msgspec.structs import replace
 
-from proxy import answer, invalid
+from proxy import answer
 from proxy.alive import Alive
 from proxy.answer import Answer, Preview, Result, Stream
-from proxy.api.body import arriving, check_announced, too_large
-from proxy.api.calling import address, calling
+from proxy.api.calling import address
+from proxy.api.making import making, said, wanted_of, watched
 from proxy.api.preferring import Preference, accepted, keep_alive, not_streamed, preference
 from proxy.api.schema import Envelope, ImagesResponse, documented
-from proxy.ask import Ask, PictureOp, from_form, from_json
-from proxy.forms import Limits, parse
+from proxy.ask import PictureOp, from_form, from_json
 from proxy.gateway import Gateway
-from proxy.known import Wanted
-from proxy.lift import LIFT, Lifter
-from proxy.logs import request_id
 from proxy.work import begin, left
 from proxy.works import Work
 from translators.base import Blob, Fault
-
-T = TypeVar("T")
 
 Deployment = Annotated[str, PathParameter(description="The model, as an Azure client names it.")]
 RESPONSES = {
@@ -39,42 +32,6 @@ RESPONSES = {
     400: ResponseSpec(Envelope, generate_examples=False, description="What is wrong with the request."),
     401: ResponseSpec(Envelope, generate_examples=False, description="No key, or not a good one."),
 }
-
-
-async def read(request: Request[None, None, State], op: PictureOp, gateway: Gateway) -> Ask:
-    """The request as an `Ask`, from JSON or a form."""
-    most = gateway.config.limits.body_bytes
-    check_announced(request, most)
-    kind = request.headers.get("content-type", "")
-    if kind.lower().startswith("multipart/form-data"):
-        return from_form(op, await parse(arriving(request), kind, Limits(body_bytes=most)))
-    return from_json(op, *await whole(request, most))
-
-
-async def whole(request: Request[None, None, State], most: int) -> tuple[bytes, Mapping[str, Blob]]:
-    """The body, at most `most` bytes of it; long `data:` URLs lifted out, so that no parser meets a picture."""
-    pieces: list[bytes] = []
-    size = 0
-    lifter: Lifter | None = None
-    try:
-        async for piece in arriving(request):
-            size += len(piece)
-            if size > most:
-                raise too_large(most)
-            pieces.append(piece)
-            if size > LIFT:
-                lifter = lifter or Lifter(only=b"data:")
-                for each in pieces:
-                    lifter.feed(each)
-                pieces.clear()
-        return lifter.finish() if lifter else (b"".join(pieces), {})
-    except Fault as fault:
-        match fault.code:
-            case "too_large":
-                raise Fault("invalid", "The request holds too much text.", code="request_too_large") from fault
-            case "truncated" | "unreadable":
-                raise invalid.bad_json(fault) from fault
-        raise
 
 
 async def respond(request: Request[None, None, State], op: PictureOp, deployment: str = "") -> Answer | Stream | Alive:
@@ -134,45 +91,17 @@ async def begun(
 ) -> tuple[Work, asyncio.Queue[Preview] | None]:
     """The work of this call, and its previews where it streams. What was sent is not held beyond that."""
     gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    if gateway.draining:
-        raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
-    headers = request.headers
-    ask = await read(request, op, gateway)
+    caller = await making(request)
+    ask = await said(request, partial(from_form, op), partial(from_json, op))
     if deployment:
         ask = replace(ask, model=unquote(deployment))
     if wish.later and ask.stream:
         raise not_streamed()
-    wanted = Wanted(
-        caller=caller, ask=ask, request_id=request_id.get() or "",
-        strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
-        again=headers.get("x-stainless-retry-count", "0") != "0",
-        durable=wish.later,
-    )  # fmt: skip
-    said = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
-    request.scope["state"]["told"] = said | ({"metadata": ask.metadata} if ask.metadata else {})
+    wanted = wanted_of(request, caller, ask, durable=wish.later)
+    named = {"op": ask.op, "asked": ask.model, "n": ask.n, "size": ask.size, "stream": ask.stream}
+    request.scope["state"]["told"] = named | ({"metadata": ask.metadata} if ask.metadata else {})
     previews: asyncio.Queue[Preview] | None = asyncio.Queue() if ask.stream else None
     return await watched(begin(gateway, wanted, previews), request), previews
-
-
-def idempotency_key(headers: Mapping[str, str]) -> str | None:
-    """The client's name for this call. Raises `Fault("invalid")` where it is too long to be one."""
-    key = headers.get("idempotency-key", "")
-    if len(key) > KEY_CHARS:
-        text = f"Invalid header 'Idempotency-Key': expected at most {KEY_CHARS} characters, but got {len(key)}."
-        raise Fault("invalid", text, code="string_above_max_length", param="Idempotency-Key")
-    return key or None
-
-
-KEY_CHARS = 255
-
-
-def strictly(said: str) -> bool:
-    """Whether what would be left out is to be refused. Raises `Fault("invalid")` for words that say neither."""
-    if said.lower() not in {"true", "1", "false", "0"}:
-        text = f"Invalid value: '{said[:40]}'. Supported values for the header x-pictor-strict are: 'true' and 'false'."
-        raise Fault("invalid", text, code="invalid_value", param="x-pictor-strict")
-    return said.lower() in {"true", "1"}
 
 
 def told(result: Result) -> dict[str, object]:
@@ -186,43 +115,6 @@ def told(result: Result) -> dict[str, object]:
         "adjusted": [note.text for note in result.notes],
         "faults": [fault.code or fault.kind for fault in result.faults],
     }
-
-
-async def watched(
-    waiting: Awaitable[T], request: Request[None, None, State], lost: Callable[[], None] = lambda: None
-) -> T:
-    """What is waited for; or, where the client leaves, an end to the wait. What is paid for by then goes on.
-
-    Only once the body is read: until then, what else reads would take it away.
-    """
-    task = asyncio.current_task()
-    watcher: asyncio.Task[None] | None = None
-
-    async def watch() -> None:
-        await answer.left(request.receive)
-        request.scope["state"]["gone"] = True
-        lost()
-        if task is not None:
-            task.cancel()
-
-    def start() -> None:
-        nonlocal watcher
-        watcher = asyncio.create_task(watch())
-
-    timer = asyncio.get_running_loop().call_later(UNWATCHED, start)
-    try:
-        return await waiting
-    except asyncio.CancelledError:
-        if request.scope["state"].get("gone"):
-            raise Fault("cancelled", "The client closed the connection.") from None
-        raise
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
-
-
-UNWATCHED = 0.25  # seconds before the client is watched: what is done sooner needs no task beside it
 
 
 @post(

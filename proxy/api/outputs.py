@@ -16,6 +16,9 @@ from proxy.api.serving import Served, answer
 from proxy.pixels import Pixels
 from proxy.state.files import SIDES, Files, Stored
 from proxy.thumbnail import thumbnail as reduced
+from proxy.video.stills import still_of
+from proxy.video.stills import thumbnail as poster_of
+from proxy.works import Works
 from translators.base import Blob, Fault
 
 Expires = Annotated[
@@ -37,6 +40,7 @@ class Parts(Protocol):
 
     files: Files
     pixels: Pixels
+    works: Works
 
 
 @route(
@@ -95,6 +99,13 @@ async def small(request: Request[Any, Any, State], parts: Parts, stored: Stored,
 
 async def made(parts: Parts, stored: Stored, side: int) -> Blob:
     """A new thumbnail, kept for the next who asks. Raises `Fault("invalid")` where there can be none."""
+    if stored.type.startswith("video/"):
+        try:
+            return await still_of(parts.files, parts.works, stored, poster_of(side))
+        except Fault as fault:
+            if fault.kind != "invalid":
+                raise
+            raise no_thumbnail(fault.message) from fault
     if not stored.type.startswith("image/") or stored.size > THUMBNAIL_BYTES:
         raise no_thumbnail(f"it is {stored.type} of {stored.size} bytes")
     try:

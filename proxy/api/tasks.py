@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -28,6 +29,7 @@ from proxy.state.records import Task
 from translators.base import Fault, Op, Usage
 
 THUMBNAIL = 512  # pixels of its longest edge
+SHOWN = ("image/", "video/") if find_spec("av") else ("image/",)  # the types that thumbnails are made of here
 NOTHING: Mapping[str, str] = {}
 LATEST = 99_999_999_999  # seconds since 1970, in the year 5138
 
@@ -180,7 +182,7 @@ def output(told: Mapping[str, Any], link: Callable[[str], str] | None) -> TaskOu
     """One output of a row. What was not stored may have an address of the provider's."""
     id, type = told.get("id"), told.get("type")
     url = link(id) if id and link else None
-    picture = url is not None and type is not None and type.startswith("image/")
+    picture = url is not None and type is not None and type.startswith(SHOWN)
     return TaskOutput(
         id=id,
         url=url or told.get("url"),

@@ -20,18 +20,14 @@ from msgspec.structs import replace
 from proxy import invalid, record
 from proxy.answer import Answer
 from proxy.api import query
-from proxy.api.body import arriving, check_announced
 from proxy.api.calling import calling
-from proxy.api.images import idempotency_key, strictly, watched, whole
+from proxy.api.making import making, said, wanted_of, watched
 from proxy.api.preferring import preference
 from proxy.api.schema import Envelope, film_documented
 from proxy.api.serving import Served
 from proxy.api.serving import answer as served_as
 from proxy.api.tasks import remembering
-from proxy.forms import Limits, parse
 from proxy.gateway import Gateway
-from proxy.known import Wanted
-from proxy.logs import request_id
 from proxy.standing import Standing, standings
 from proxy.state.files import Stored
 from proxy.state.history import RUNNING, Filters
@@ -80,18 +76,12 @@ CHOICES = {"order": get_args(Order), "variant": get_args(Variant)}
 async def made(request: Request[None, None, State], doing: Doing, origin: str | None = None) -> Answer:
     """Begin a video, and tell of it: it is written down by then."""
     gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
+    caller = await making(request)
     remembering(gateway)
-    if gateway.draining:
-        raise Fault("overloaded", "The server is stopping and takes no new work.", code="draining", retry_after=1)
-    headers = request.headers
-    ask = await settled(gateway, await read(request, doing, gateway, origin), caller.id)
-    wish = preference(["respond-async", *headers.getall("prefer", [])])  # which goes without saying
-    wanted = Wanted(
-        caller=caller, ask=ask, request_id=request_id.get() or "",
-        strict=strictly(headers.get("x-pictor-strict", "false")), idempotency_key=idempotency_key(headers),
-        again=headers.get("x-stainless-retry-count", "0") != "0", durable=True,
-    )  # fmt: skip
+    ask = await said(request, partial(from_form, doing, origin=origin), partial(from_json, doing, origin=origin))
+    ask = await settled(gateway, ask, caller.id)
+    wish = preference(["respond-async", *request.headers.getall("prefer", [])])  # which goes without saying
+    wanted = wanted_of(request, caller, ask, durable=True)
     told = request.scope["state"]["told"] = {"op": ask.op, "task_kind": doing, "asked": ask.model, "size": ask.size}
     if ask.metadata:
         told["metadata"] = ask.metadata
@@ -106,18 +96,6 @@ async def made(request: Request[None, None, State], doing: Doing, origin: str | 
         applied = {"preference-applied": f"wait={wish.wait}"}
     task = await earlier(gateway, answer.video_id(work.id), caller.id)
     return await shown(gateway, task, {**work.headers, **applied})
-
-
-async def read(
-    request: Request[None, None, State], doing: Doing, gateway: Gateway, origin: str | None
-) -> VideoAsk:  # fmt: skip
-    """The request as a `VideoAsk`, from JSON or a form."""
-    most = gateway.config.limits.body_bytes
-    check_announced(request, most)
-    kind = request.headers.get("content-type", "")
-    if kind.lower().startswith("multipart/form-data"):
-        return from_form(doing, await parse(arriving(request), kind, Limits(body_bytes=most)), origin=origin)
-    return from_json(doing, *await whole(request, most), origin=origin)
 
 
 async def settled(gateway: Gateway, ask: VideoAsk, owner: str) -> VideoAsk:
@@ -230,7 +208,7 @@ async def file_of(gateway: Gateway, task: Task, video_id: str) -> Stored:
 
 async def pictured(request: Request[Any, Any, State], gateway: Gateway, stored: Stored, still: Still) -> Response[Any]:
     """A picture of it, made once and kept beside it."""
-    picture = await still_of(gateway, stored, still)
+    picture = await still_of(gateway.files, gateway.works, stored, still)
     served = Served(
         tag=f"{stored.id}.{still.name}", type=still.type, size=picture.length, modified=stored.modified,
         name=f"{stored.id.rpartition('.')[0]}-{still.name}.{still.extension}", max_age=0,

@@ -6,16 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from proxy.state.files import Files, Stored
 from proxy.video.poster import Film, poster, spritesheet
+from proxy.works import Works
 from translators.base import Blob, Fault, blob
-
-if TYPE_CHECKING:
-    from proxy.gateway import Gateway
 
 SIDE = 1024  # pixels of a thumbnail's longest edge; one of `files.SIDES`
 PLACES = asyncio.Semaphore(2)  # that are made at once: each takes a processor for some seconds
@@ -32,20 +29,24 @@ class Still(msgspec.Struct, frozen=True):
     keep: Callable[[Files, str, Blob], Awaitable[None]]
 
 
+def thumbnail(side: int) -> Still:
+    """A poster whose longest edge is one of `files.SIDES`."""
+    return Still(
+        f"thumbnail-{side}", "image/webp", "webp", partial(poster, side=side),
+        lambda files, id: files.thumbnail(id, side), lambda files, id, made: files.keep_thumbnail(id, side, made),
+    )  # fmt: skip
+
+
 STILLS: Mapping[str, Still] = {
-    "thumbnail": Still(
-        "thumbnail", "image/webp", "webp", partial(poster, side=SIDE),
-        lambda files, id: files.thumbnail(id, SIDE), lambda files, id, made: files.keep_thumbnail(id, SIDE, made),
-    ),
+    "thumbnail": thumbnail(SIDE),
     "spritesheet": Still("spritesheet", "image/jpeg", "jpg", spritesheet, Files.sheet, Files.keep_sheet),
 }  # fmt: skip
 """By OpenAI's name of the variant."""
 
 
-async def still_of(gateway: Gateway, stored: Stored, still: Still) -> Blob:
+async def still_of(files: Files, works: Works, stored: Stored, still: Still) -> Blob:
     """The picture, as it was made before or is made now. Raises as `poster.poster` does."""
-    files = gateway.files
-    async with gateway.works.alone(f"{stored.id}.{still.name}"):
+    async with works.alone(f"{stored.id}.{still.name}"):
         if found := await still.kept(files, stored.id):
             return found
         film = files.local(stored) or await files.fetched(stored)
