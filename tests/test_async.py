@@ -20,8 +20,13 @@ from aiohttp import web
 from openai import AsyncOpenAI, AzureOpenAI, BaseModel, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 
 from proxy.api.preferring import Preference, preference
-from tests.fakes.base import GOOD_KEY, picture, running
+from tests.fakes.base import GOOD_KEY, Seen, picture, running
 from tests.fakes.bfl import Bfl
+from tests.fakes.comfyui import ComfyUI
+from tests.fakes.dashscope import Dashscope
+from tests.fakes.fal import Fal
+from tests.fakes.jimeng import Jimeng
+from tests.fakes.replicate import Replicate
 from tests.lab import TEXT, Lab, error, generate, lab, total, wait
 from tests.server import KEY, Server, serving, stop
 
@@ -438,6 +443,52 @@ def test_a_task_is_cancelled(server: Server, upstreams: Upstreams) -> None:
     assert told(call(server, "POST", f"/v1/tasks/{id}/cancel")) == told(answer)  # once more changes nothing
     assert call(server, "DELETE", f"/v1/tasks/{id}").status_code == 200
     assert error(call(server, "POST", f"/v1/tasks/{id}/cancel"), 404)["code"] == "task_not_found"
+
+
+STOPS = [
+    pytest.param(Dashscope, "wan2.5-t2i-preview", "PENDING", 0, "CANCELED", id="dashscope, pending"),
+    pytest.param(Dashscope, "wan2.5-t2i-preview", "RUNNING", None, "RUNNING", id="dashscope, running"),
+    pytest.param(Replicate, Replicate.generates, "starting", 0, "canceled", id="replicate, starting"),
+    pytest.param(Replicate, Replicate.generates, "processing", None, "canceled", id="replicate, charged by its time"),
+    pytest.param(Fal, Fal.generates, "IN_QUEUE", None, "COMPLETED", id="fal, queued"),
+    pytest.param(Jimeng, Jimeng.generates, "in_queue", 0, "not_found", id="jimeng"),
+    pytest.param(ComfyUI, ComfyUI.generates, "queue_pending", 0, "{}", id="comfyui, pending"),
+    pytest.param(ComfyUI, ComfyUI.generates, "queue_running", 0, "execution_interrupted", id="comfyui, running"),
+]
+"""A provider that can be stopped, its model, where the task is, what it costs then, what the next poll tells of it."""
+
+
+@pytest.mark.parametrize(("fake", "model", "held", "cost", "then"), STOPS)
+def test_a_task_is_stopped_at_its_provider(
+    tmp_path: Path, fake: type[Dashscope | Replicate | Fal | Jimeng | ComfyUI], model: str, held: str,
+    cost: float | None, then: str,
+) -> None:  # fmt: skip
+    """It costs nothing where the provider says so; where it does not, nobody knows."""
+    upstream = fake(held=held)
+    with running(upstream):
+        provider = {**upstream.config(), "timeouts": {"poll": "50ms"}}
+        with serving(tmp_path, providers={fake.name: provider}, prices={"unknown": "allow"}) as server:
+            id = later(server, model=f"{fake.name}/{model}")["id"]
+            wait(lambda: len(upstream.seen) > 5)  # it is polled
+            answer = told(call(server, "POST", f"/v1/tasks/{id}/cancel"))
+            assert (answer["status"], answer["cost_usd"]) == ("cancelled", cost)
+            assert ("charge" in answer["error"]["message"]) == (cost is None)
+            assert told(call(server, "POST", f"/v1/tasks/{id}/cancel")) == answer
+        poll = next(each for each in reversed(upstream.seen) if polls(fake.name, each))
+        again = httpx.request(
+            poll.method, upstream.url + poll.path, params=poll.query, headers=poll.headers, content=poll.body,
+            trust_env=False,
+        )  # fmt: skip
+        assert then in again.text
+    assert upstream.stops == 1
+    assert not upstream.broken, upstream.broken[0]
+
+
+def polls(name: str, seen: Seen) -> bool:
+    """Whether that request asks where a task is."""
+    if name == "jimeng":
+        return seen.query["Action"] == "CVSync2AsyncGetResult"
+    return seen.method == "GET" and seen.path != "/queue"
 
 
 def test_what_has_ended_stays_as_it_is(server: Server) -> None:

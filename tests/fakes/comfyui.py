@@ -92,6 +92,8 @@ class Refused(Exception):
 class Prompt:
     graph: dict[str, Any]
     looks: int = 0
+    interrupted: bool = False
+    deleted: bool = False
 
 
 @dataclass
@@ -105,6 +107,8 @@ class ComfyUI(Fake):
     prompts: dict[str, Prompt] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)  # by their annotated names
     stats: int = 0
+    held: str | None = None  # queue_pending or queue_running: as long as it is set, no task goes beyond this state
+    stops: int = 0  # how often one was to be stopped
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": self.url, "models": WORKFLOWS}
@@ -122,6 +126,8 @@ class ComfyUI(Fake):
             web.post("/prompt", self.guarded(self.submit)),
             web.get("/history/{id}", self.guarded(self.history)),
             web.get("/queue", self.guarded(self.queue)),
+            web.post("/queue", self.guarded(self.delete)),
+            web.post("/interrupt", self.guarded(self.interrupt)),
             web.get("/view", self.view),  # the proxy lets it pass
         ]
 
@@ -226,7 +232,12 @@ class ComfyUI(Fake):
     async def history(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
         prompt = self.prompts.get(name)
-        if prompt is None:
+        if prompt is None or prompt.deleted:
+            return web.json_response({})
+        if prompt.interrupted:
+            status = {"status_str": "error", "completed": False, "messages": [["execution_interrupted", {}]]}
+            return web.json_response({name: {"outputs": {}, "status": status, "meta": {}}})
+        if self.held:
             return web.json_response({})
         prompt.looks += 1
         text = said(prompt.graph)
@@ -259,13 +270,36 @@ class ComfyUI(Fake):
         return self.drawn(graph, above[0])
 
     async def queue(self, request: web.Request) -> web.Response:
-        rows = {
-            looks: [
-                [1, name, prompt.graph, {}, ["9"]] for name, prompt in self.prompts.items() if prompt.looks == looks
-            ]
-            for looks in (1, 2)
-        }
-        return web.json_response({"queue_running": rows[2], "queue_pending": rows[1]})
+        return web.json_response({
+            row: [[1, name, self.prompts[name].graph, {}, ["9"]] for name in self.queued(row)]
+            for row in ("queue_running", "queue_pending")
+        })  # fmt: skip
+
+    def queued(self, row: str) -> list[str]:
+        """The prompts that are in that row of the queue."""
+        at = {"queue_pending": 1, "queue_running": 2}[row]
+        here = {name: each for name, each in self.prompts.items() if not (each.interrupted or each.deleted)}
+        return [name for name, prompt in here.items() if (self.held == row if self.held else prompt.looks == at)]
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Takes what waits from the queue, and says nothing of what does not."""
+        self.stops += 1
+        body = await request.json()
+        if not body.keys() <= {"delete", "clear"}:
+            return web.Response(status=400)
+        for name in set(body["delete"]) & set(self.queued("queue_pending")):
+            self.prompts[name].deleted = True
+        return web.Response()
+
+    async def interrupt(self, request: web.Request) -> web.Response:
+        """Stops the prompt if it is the one that runs, and says nothing of it."""
+        self.stops += 1
+        body = await request.json()
+        if body.keys() != {"prompt_id"}:  # else it would be whatever runs
+            return web.Response(status=400)
+        if body["prompt_id"] in self.queued("queue_running"):
+            self.prompts[body["prompt_id"]].interrupted = True
+        return web.Response()
 
     async def view(self, request: web.Request) -> web.Response:
         """Open to all; a credential that is not its own was leaked to it."""

@@ -189,6 +189,7 @@ class Task:
     size: Size
     shape: type
     polls: int = 0
+    stopped: bool = False
 
 
 @dataclass
@@ -202,6 +203,8 @@ class Dashscope(Fake):
 
     tasks: dict[str, Task] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
+    held: str | None = None  # as long as it is set, no task goes beyond this state
+    stops: int = 0  # how often one was to be stopped
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": f"{self.url}/api/v1"}
@@ -216,6 +219,7 @@ class Dashscope(Fake):
         return [
             web.post("/api/v1/services/aigc/{path:.+}", self.submit),
             web.get("/api/v1/tasks/{task}", self.poll),
+            web.post("/api/v1/tasks/{task}/cancel", self.stop),
             web.get("/api/v1/uploads", self.policy),
             web.post("/storage", self.store),
             web.get("/files/{task}/{index}.png", self.file),
@@ -286,6 +290,8 @@ class Dashscope(Fake):
         task = self.tasks.get(name)
         if task is None:
             return answer(output={"task_id": name, "task_status": "UNKNOWN"})
+        if task.stopped or self.held:
+            return answer(output={"task_id": name, "task_status": "CANCELED" if task.stopped else self.held})
         task.polls += 1
         if "patiently" in task.prompt and task.polls == 1:
             return answer(output={"task_id": name, "task_status": "RUNNING"})
@@ -295,6 +301,22 @@ class Dashscope(Fake):
             return answer(output=failed)
         made = self.made(name)
         return answer(output={"task_id": name, "task_status": "SUCCEEDED", **made}, usage={"image_count": task.n})
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Only what is pending can be stopped."""
+        self.stops += 1
+        task = self.tasks.get(request.match_info["task"])
+        try:
+            authorized(request)
+            if await request.read():
+                raise invalid("No body is expected.")
+            if task is None or task.polls or self.held not in {None, "PENDING"}:
+                text = "Failed to cancel the task, please confirm if the task is in PENDING status."
+                raise Refused("UnsupportedOperation", text)
+        except Refused as refused:
+            return refusal(refused)
+        task.stopped = True
+        return answer()
 
     def made(self, name: str) -> dict[str, Any]:
         """The pictures, in the shape of the wire."""

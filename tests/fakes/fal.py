@@ -178,6 +178,7 @@ class Task:
     output: dict[str, Any]
     fault: Refused | None
     left: list[str]  # the states before the last
+    stopped: bool = False
 
 
 @dataclass
@@ -190,6 +191,8 @@ class Fal(Fake):
 
     tasks: dict[str, Task] = field(default_factory=dict)
     files: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    held: str | None = None  # as long as it is set, no task goes beyond this state
+    stops: int = 0  # how often one was to be stopped
 
     def pays(self, seen: Seen) -> bool:
         return seen.method == "POST" and not seen.path.startswith("/storage/")
@@ -205,6 +208,7 @@ class Fal(Fake):
             web.post("/run/{model:.+}", self.run),  # the synchronous route, a host of its own
             web.get("/{owner}/{alias}/requests/{id}/status", self.status),
             web.get("/{owner}/{alias}/requests/{id}", self.result),
+            web.put("/{owner}/{alias}/requests/{id}/cancel", self.stop),
             web.post("/{model:.+}", self.submit),
         ]
 
@@ -245,6 +249,8 @@ class Fal(Fake):
         except Refused as refused:
             return web.json_response(refused.body, status=refused.status)
         said: dict[str, Any] = {"request_id": request.match_info["id"]}
+        if self.held and not task.stopped:
+            return web.json_response(said | {"status": self.held, "logs": None}, status=202)
         if task.left:
             return web.json_response(said | {"status": task.left.pop(0), "logs": None}, status=202)
         if task.fault:
@@ -255,13 +261,30 @@ class Fal(Fake):
         try:
             admit(request)
             task = self.known(request)
-            if task.left:
+            if task.left or (self.held and not task.stopped):
                 raise Refused(400, "Request is still in progress")
             if task.fault:
                 raise task.fault
         except Refused as refused:
             return web.json_response(refused.body, status=refused.status)
         return web.json_response(task.output, headers={"x-fal-billable-units": "1"})
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """What waits is taken from the queue; what runs is only asked to stop, and these models do not heed it."""
+        self.stops += 1
+        task = self.tasks.get(request.match_info["id"])
+        try:
+            admit(request)
+        except Refused as refused:
+            return web.json_response(refused.body, status=refused.status)
+        if task is None or await request.read():
+            return web.json_response({"status": "NOT_FOUND"}, status=404)
+        if not (task.left or self.held):
+            return web.json_response({"status": "ALREADY_COMPLETED"}, status=400)
+        if self.held == "IN_QUEUE" or task.left[:1] == ["IN_QUEUE"]:
+            task.left, task.stopped = [], True
+            task.fault = Refused(499, "Request cancelled by the client", error_type="client_cancelled")
+        return web.json_response({"status": "CANCELLATION_REQUESTED"}, status=202)
 
     def known(self, request: web.Request) -> Task:
         if task := self.tasks.get(request.match_info["id"]):

@@ -53,9 +53,12 @@ class Wishes(msgspec.Struct, forbid_unknown_fields=True):
     aigc_meta: Mark | None = None
 
 
-class Poll(msgspec.Struct, forbid_unknown_fields=True):
+class Named(msgspec.Struct, forbid_unknown_fields=True):
     req_key: str
     task_id: str
+
+
+class Poll(Named, forbid_unknown_fields=True):
     req_json: str = "{}"
 
 
@@ -191,6 +194,7 @@ class Task:
     format: str
     count: int = 1
     polls: int = 0
+    stopped: bool = False
 
 
 @dataclass
@@ -205,6 +209,8 @@ class Jimeng(Fake):
 
     tasks: dict[str, Task] = field(default_factory=dict)
     downloads: dict[str, bytes] = field(default_factory=dict)
+    held: str | None = None  # as long as it is set, no task goes beyond this state
+    stops: int = 0  # how often one was to be stopped
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": f"{key}|{SECRET}", "base_url": self.url}
@@ -223,10 +229,11 @@ class Jimeng(Fake):
         try:
             authorized(request, await request.read())
             actions = {
-                "CVSync2AsyncSubmitTask": self.submit, "CVSync2AsyncGetResult": self.poll, "CVProcess": self.process
+                ("CVSync2AsyncSubmitTask", VERSION): self.submit, ("CVSync2AsyncGetResult", VERSION): self.poll,
+                ("CVProcess", VERSION): self.process, ("CVCancelTask", "2024-06-06"): self.stop,
             }  # fmt: skip
-            action = actions.get(request.query.get("Action", ""))
-            if action is None or request.query.get("Version") != VERSION:
+            action = actions.get((request.query.get("Action", ""), request.query.get("Version", "")))
+            if action is None:
                 raise Refused(404, "InvalidActionOrVersion", "Could not find operation for the version")
             data = await action(await request.read())
         except Refused as refused:
@@ -249,16 +256,27 @@ class Jimeng(Fake):
         asked = decoded(raw, Poll)
         wishes = decoded(asked.req_json.encode(), Wishes)
         task = self.tasks.get(asked.task_id)
-        if task is None:
+        if task is None or task.stopped:
             return {"binary_data_base64": None, "image_urls": None, "status": "not_found"}
         if asked.req_key != task.req_key:
             raise Refused(400, 50215, "Input invalid for this service")
+        if self.held:
+            return {"binary_data_base64": None, "image_urls": None, "status": self.held}
         task.polls += 1
         if task.polls == 1 and "patiently" in task.prompt:
             return {"binary_data_base64": [], "image_urls": None, "status": "generating"}
         if "refuse it late" in task.prompt:
             raise Refused(400, 50511, "Post Img Risk Not Pass")
         return self.made(asked.task_id, task, wishes.return_url) | {"status": "done"}
+
+    async def stop(self, raw: bytes) -> None:
+        """What is stopped is not known any more: no document says what is told of it."""
+        self.stops += 1
+        asked = decoded(raw, Named)
+        task = self.tasks.get(asked.task_id)
+        if task is None or asked.req_key != task.req_key or task.polls:
+            raise Refused(400, 50215, "Input invalid for this service")
+        task.stopped = True
 
     async def process(self, raw: bytes) -> dict[str, Any]:
         body, _ = read(raw, AT_ONCE)

@@ -19,7 +19,7 @@ from aiohttp import web
 from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
-from tests.fakes.base import GOOD_KEY, Fake, picture
+from tests.fakes.base import GOOD_KEY, Fake, Seen, picture
 from tests.fakes.openai import form
 
 Four = Annotated[int, Meta(ge=1, le=4)]
@@ -166,15 +166,21 @@ class Replicate(Fake):
 
     predictions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     stored: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    held: str | None = None  # as long as it is set, no task goes beyond this state
+    stops: int = 0  # how often one was to be stopped
 
     def config(self, key: str = GOOD_KEY) -> dict[str, Any]:
         return {"api_key": key, "base_url": f"{self.url}/v1"}
+
+    def pays(self, seen: Seen) -> bool:
+        return super().pays(seen) and not seen.path.endswith("/cancel")
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1/models/{owner}/{name}/predictions", self.official),
             web.post("/v1/predictions", self.versioned),
             web.get("/v1/predictions/{id}", self.poll),
+            web.post("/v1/predictions/{id}/cancel", self.stop),
             web.post("/v1/files", self.store),
             web.get("/files/{name}", self.delivered),
         ]
@@ -201,7 +207,7 @@ class Replicate(Fake):
             return web.json_response(refused.body, status=refused.status)
         held = re.fullmatch(r"wait(?:=\d+)?", request.headers.get("Prefer", ""))
         name = uuid4().hex
-        states = states[-1:] if held and b"patiently" not in bytes(body.input) else states
+        states = states[-1:] if held and not self.held and b"patiently" not in bytes(body.input) else states
         url = f"{self.url}/v1/predictions/{name}"
         common = {"id": name, "model": model, "urls": {"get": url, "cancel": f"{url}/cancel"}, "data_removed": False}
         self.predictions[name] = [common | state for state in states]
@@ -209,7 +215,27 @@ class Replicate(Fake):
 
     def current(self, name: str) -> dict[str, Any]:
         states = self.predictions[name]
+        if self.held and states[0]["status"] != "canceled":
+            return self.at_work(states[0], self.held)
         return states.pop(0) if len(states) > 1 else states[0]
+
+    def at_work(self, state: dict[str, Any], status: str) -> dict[str, Any]:
+        begun = {"started_at": "2026-11-20T00:00:00.5Z"} if status != "starting" else {}
+        return state | begun | {"status": status, "output": None}
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """What has not ended is stopped; what has is told as it is."""
+        self.stops += 1
+        try:
+            admit(request)
+            states = self.predictions.get(request.match_info["id"])
+            if states is None or await request.read():
+                raise missing()
+        except Refused as refused:
+            return web.json_response(refused.body, status=refused.status)
+        if self.held or len(states) > 1:
+            states[:] = [self.at_work(states[0], self.held or "starting") | {"status": "canceled"}]
+        return web.json_response(states[0])
 
     async def poll(self, request: web.Request) -> web.Response:
         try:
