@@ -99,8 +99,10 @@ class Engine:
                         done = await self._drive(Run(self, job, upstream, credential), emit, watch)
                 finally:
                     self.metrics.count("jobs_running", upstream.name, by=-1)
+            if not download or all(output.url is None for output in done.outputs):
+                return done
             async with asyncio.timeout_at(ends):
-                return await self._downloaded(done, upstream, job.op) if download else done
+                return await self._downloaded(done, upstream, job.op)
         except TimeoutError as error:
             raise Fault(
                 "timeout",
@@ -199,8 +201,6 @@ class Engine:
 
     async def _downloaded(self, done: Done, upstream: Upstream, op: Op) -> Done:
         """`done` with its addresses replaced by what is there. One that cannot be had is a fault beside the others."""
-        if all(output.url is None for output in done.outputs):
-            return done
         began = time.monotonic()
         got = await asyncio.gather(*(self.download(output, upstream, op) for output in done.outputs))
         self.phase(upstream, "download", began)
