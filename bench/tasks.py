@@ -87,7 +87,7 @@ class Bench:
             },
         }  # fmt: skip
         if not self.database.startswith("sqlite"):
-            document["database"] = {"url": self.database}
+            document |= {"database": self.database, "secret": "bench-secret-of-thirty-two-characters"}
         (self.root / "config.yaml").write_text(yaml.safe_dump(document))
 
     def say(self, what: str, value: float) -> None:

@@ -23,6 +23,10 @@ Verdict: TypeAlias = Literal["mine", "cancelled", "taken"]
 """Of a submit that is to be sent: do so; somebody wants the task's end; another process works on it."""
 
 
+MOST = 1_000
+"""Ids in one statement: a process that is gone may leave more than a statement can name."""
+
+
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row of `job`. Times in milliseconds since 1970."""
 
@@ -174,10 +178,11 @@ def adopted(worker: str, most: int, connection: Connection) -> list[str]:
 
 
 def _hand_over(connection: Connection, tasks: Sequence[str], worker: str) -> None:
-    if tasks:
+    for at in range(0, len(tasks), MOST):
+        some = tasks[at : at + MOST]
         for table in (tables.reservation, tables.slot):
-            connection.execute(sa.update(table).where(table.c.task.in_(tasks)).values(worker=worker))
-        queues.handed_over(connection, tasks, worker)
+            connection.execute(sa.update(table).where(table.c.task.in_(some)).values(worker=worker))
+        queues.handed_over(connection, some, worker)
 
 
 def left(tasks: Sequence[str], connection: Connection) -> dict[str, Left]:

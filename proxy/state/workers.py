@@ -193,7 +193,8 @@ class Workers:
         if lost:
             if not self._leaving:
                 warn("tasks are held that do not run", tasks=lost)
-            await self._database.write(partial(_settle, lost))
+            for at in range(0, len(lost), ADOPTED):  # others write meanwhile
+                await self._database.write(partial(_settle, lost[at : at + ADOPTED]))
 
 
 async def _let_be(tasks: list[str]) -> None:
@@ -211,7 +212,7 @@ def _held(worker: str, connection: Connection) -> Held:
 
 
 def _settle(lost: Sequence[str], connection: Connection) -> None:
-    durable = jobs.freed(connection, lost)
+    durable = set(jobs.freed(connection, lost))
     lost = [task for task in lost if task not in durable]
     connection.execute(_failed().where(tables.task.c.id.in_(lost)))
     freed = budgets.given_back(connection, lost)
