@@ -314,10 +314,6 @@ def film() -> bytes:
     return b"".join(blob.decoded())
 
 
-async def measured(bench: Bench) -> None:
-    await bench.run()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=10_000)
@@ -332,7 +328,7 @@ def main() -> int:
         command = [sys.executable, "-m", "bench.maker", str(bench.ports.maker), str(root / "video.mp4")]
         with processes.running(LOAD, command, bench.ports.maker, root / "maker.out"):
             try:
-                asyncio.run(measured(bench))
+                asyncio.run(bench.run())
             finally:
                 if bench.process and bench.process.poll() is None:
                     bench.kill()
