@@ -165,8 +165,12 @@ def _set_free(connection: Connection, which: sa.ColumnElement[bool]) -> list[str
 
 
 def adopted(worker: str, most: int, connection: Connection) -> list[str]:
-    """At most so many tasks that belonged to nobody, and now to `worker`; the oldest first."""
-    free = sa.select(_TASK.c.id).where(_TASK.c.worker == "", _TASK.c.ended.is_(None)).order_by(_TASK.c.id).limit(most)
+    """At most so many tasks that belonged to nobody, and now to `worker`; the oldest first, but before them those that
+    a provider works on, which have their places there.
+    """
+    waiting = ~sa.exists().where(_SUBMIT.c.task == _TASK.c.id)
+    free = sa.select(_TASK.c.id).where(_TASK.c.worker == "", _TASK.c.ended.is_(None))
+    free = free.order_by(waiting, _TASK.c.id).limit(most)
     if connection.dialect.name == "postgresql":
         free = free.with_for_update(skip_locked=True)
     mine = sa.update(_TASK).where(_TASK.c.id.in_(free.scalar_subquery())).values(worker=worker)
