@@ -152,6 +152,7 @@ def create(gateway: Gateway) -> Door:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         gateway.metrics.set("build_info", __version__, platform.python_version(), to=1)
         gateway.workers.adopted = partial(resume.adopt, gateway)
+        gateway.workers.taken = gateway.works.let_go
         await gateway.start()
         beside = [asyncio.create_task(swept(gateway)), asyncio.create_task(durable.tend(gateway))]
         try:

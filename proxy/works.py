@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -107,6 +107,12 @@ class Works:
         """Go on with nothing that another process can go on with, but for what is being handed to a provider now."""
         for work in self.running.values():
             if work.trail is not None and work.trail.durable:
+                work.trail.release()
+
+    def let_go(self, tasks: Iterable[str]) -> None:
+        """Go on with none of these: others do."""
+        for id in tasks:
+            if (work := self.running.get(id)) and work.trail is not None:
                 work.trail.release()
 
     async def rest(self, seconds: float) -> None:

@@ -180,6 +180,20 @@ def halted(folder: Path, seed: int, *, tasks: int, still: float, seconds: float)
         return befallen(those, tasks, seconds, in_turn(*[halt(still)] * 3, pause=(seconds / 3 - still)))
 
 
+def killed_without_database(
+    folder: Path, seed: int, *, tasks: int, rounds: int, away: float, seconds: float
+) -> list[Figure]:
+    """Three machines that are killed, also while their database is away."""
+
+    async def both(those: Fleet) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(kills(rounds, seconds)(those))
+            group.create_task(in_turn(outage(server, away), pause=(seconds - away) / 2)(those))
+
+    with postgresql(folder) as server, fleet(folder, 3, database=server.url, hosts=True, seed=seed) as those:
+        return befallen(those, tasks, seconds, both)
+
+
 def all_on_postgresql(folder: Path, seed: int, *, tasks: int, seconds: float, **services: Any) -> list[Figure]:
     """A kill, a halt, an outage and one more kill, in small."""
     with postgresql(folder) as server, fleet(folder, 3, database=server.url, seed=seed, **services) as those:
@@ -192,6 +206,7 @@ FULL: dict[str, Callable[[Path, int], list[Figure]]] = {
     "sqlite": partial(killed_on_sqlite, tasks=1000, rounds=20, seconds=140),
     "postgresql": partial(killed_on_postgresql, tasks=1000, rounds=20, seconds=140),
     "outage": partial(without_database, tasks=300, away=30, seconds=50),
+    "both": partial(killed_without_database, tasks=500, rounds=12, away=20, seconds=80),
     "halt": partial(halted, tasks=300, still=26, seconds=90),
 }
 

@@ -29,6 +29,7 @@ from proxy.works import Work
 from tests.chaos_provider import Patient, made
 from tests.fakes.base import running
 from tests.server import KEY
+from translators.base import Fault
 
 PICTURE, FILM, CLIP = "bfl/flux-2-pro", "bfl/flux-3-video", "kling/kling-3.0-turbo"
 
@@ -51,6 +52,7 @@ async def process(folder: Path, provider: Patient) -> AsyncIterator[Gateway]:
     }))  # fmt: skip
     gateway = Gateway(load(path, {}), path)
     gateway.workers.adopted = partial(resume.adopt, gateway)
+    gateway.workers.taken = gateway.works.let_go
     await gateway.start()
     try:
         yield gateway
@@ -121,6 +123,24 @@ async def test_a_process_that_stops_slowly_gives_its_tasks_away_and_takes_none(
     async with process(tmp_path, provider) as third:
         assert (await ended(third, second.id)).status == "completed"
     assert provider.prompts == {"task 1": 1, "task 2": 1}
+
+
+async def test_who_was_taken_for_gone_leaves_its_tasks_to_others(tmp_path: Path, provider: Patient) -> None:
+    async with process(tmp_path, provider) as one, process(tmp_path, provider) as other:
+        first = await taken(one, FILM, "task 1")
+        while not (first.trail and first.trail.submitted):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
+        await other.database.write(partial(workers._take_over, {one.worker: None}))
+        other.workers.look_now()
+        while first.id not in other.works.running:  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
+        one.workers.look_now()
+        with pytest.raises(Fault, match="the task goes on"):
+            await first.wait()
+        row = await ended(other, first.id)
+        assert (row.status, row.worker) == ("completed", other.worker)
+    (job,) = provider.paid.values()
+    assert job.fetched == 1
 
 
 async def test_what_nobody_knows_after_a_crash_is_not_the_providers_fault(

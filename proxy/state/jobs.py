@@ -181,6 +181,13 @@ def adopted(worker: str, most: int, connection: Connection) -> list[str]:
     return ids
 
 
+def taken(worker: str, tasks: Sequence[str], connection: Connection) -> list[str]:
+    """Those of these tasks that another process works on, or has completed."""
+    others = sa.and_(_TASK.c.id.in_(tasks), _TASK.c.worker.not_in((worker, "")))
+    done = sa.or_(_TASK.c.ended.is_(None), _TASK.c.status == "completed")
+    return list(connection.scalars(sa.select(_TASK.c.id).where(others, done)))
+
+
 def _hand_over(connection: Connection, tasks: Sequence[str], worker: str) -> None:
     for at in range(0, len(tasks), MOST):
         some = tasks[at : at + MOST]

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 
 from proxy.logs import log, warn
 from proxy.state import budgets, jobs, queues, tables
-from proxy.state.database import Database, insert, milliseconds
+from proxy.state.database import Database, milliseconds
 from proxy.state.ledger import Ledger
 from translators.base import Fault
 
@@ -72,6 +72,7 @@ class Workers:
         self.id = f"{socket.gethostname()}-{uuid.uuid4().hex}"
         self.alive = 1  # processes that serve, this one included
         self.adopted: Callable[[list[str]], Awaitable[None]] = _let_be  # goes on with tasks that are ours from now on
+        self.taken: Callable[[list[str]], None] = lambda _: None  # … ends the work on those that are another's
         self._database = database
         self._ledger = ledger
         self._running = running
@@ -79,6 +80,7 @@ class Workers:
         self._seen: dict[str, tuple[int, float]] = {}  # of each other: what it said last, and when that was new to us
         self._astray: dict[str, float] = {}  # tasks that do not run, and since when
         self._next_beat = 0.0
+        self._known = False  # it has said that it is there
         self._leaving = False
         self._wake = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
@@ -135,7 +137,8 @@ class Workers:
                 log.error("unforeseen error beside the requests", exc_info=error)
 
     async def _beat(self) -> None:
-        peers = await self._database.write(self._say)
+        peers, known = await self._database.write(self._say)
+        was_gone, self._known = self._known and not known, True
         self._next_beat = time.monotonic() + (LOOK if self._leaving else BEAT)
         gone = self._gone(peers)
         self.alive = 1 + len(peers) - len(gone)
@@ -143,6 +146,8 @@ class Workers:
             taken = await self._database.write(partial(_take_over, {peer.id: peer.seen for peer in gone}))
             for peer in taken:
                 warn("a process is gone: others go on with its tasks, as far as they can", worker=peer)
+        if was_gone:
+            await self._let_go()
         await self._tidy()
 
     def _adopt(self) -> None:
@@ -162,16 +167,26 @@ class Workers:
         except Exception as error:
             log.error("unforeseen error beside the requests", exc_info=error)
 
-    def _say(self, connection: Connection) -> list[Peer]:
-        """That we are there; who else is."""
-        table = tables.worker
-        own = {"id": self.id, "host": _host(), "pid": os.getpid(), "started": self._started, "seen": milliseconds()}
-        row = insert(table, connection).values(own)
+    async def _let_go(self) -> None:
+        """This process stood still, and was taken for gone: what others work on since then is theirs."""
+        warn("this process was taken for gone: others go on with its tasks", worker=self.id)
+        running = [*self._running()]
+        for start in range(0, len(running), ADOPTED):
+            some = running[start : start + ADOPTED]
+            if taken := await self._database.read(partial(jobs.taken, self.id, some)):
+                self.taken(taken)
+
+    def _say(self, connection: Connection) -> tuple[list[Peer], bool]:
+        """That we are there; who else is, and whether we were known."""
+        table, now = tables.worker, milliseconds()
         # Two words within a millisecond must differ, and a clock may have been put back.
-        later = sa.case((row.excluded.seen > table.c.seen, row.excluded.seen), else_=table.c.seen + 1)
-        connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen": later}))
+        later = sa.case((table.c.seen < now, now), else_=table.c.seen + 1)
+        known = connection.execute(sa.update(table).where(table.c.id == self.id).values(seen=later)).rowcount == 1
+        if not known:
+            own = {"id": self.id, "host": _host(), "pid": os.getpid(), "started": self._started, "seen": now}
+            connection.execute(sa.insert(table).values(own))
         others = sa.select(table.c.id, table.c.host, table.c.pid, table.c.seen).where(table.c.id != self.id)
-        return [Peer(*found) for found in connection.execute(others)]
+        return [Peer(*found) for found in connection.execute(others)], known
 
     def _gone(self, peers: Iterable[Peer]) -> list[Peer]:
         now, before = time.monotonic(), self._seen
