@@ -11,6 +11,7 @@ import msgspec
 from proxy import fetch
 from proxy.ask import FileRef, Link, Source
 from proxy.http import Refused
+from proxy.state.files import Stored
 from translators.base import Blob, Fault, Media
 
 if TYPE_CHECKING:
@@ -108,3 +109,17 @@ def ids(told: dict[str, Any]) -> list[str]:
         every = value if isinstance(value, list) else [value]
         found += [each["stored"] for each in every if isinstance(each, dict) and "stored" in each]
     return found
+
+
+def let_go(gateway: Gateway, inputs: msgspec.Struct, told: dict[str, Any]) -> None:
+    """Hold no longer in memory what `keep` has written: whoever walks it again reads it from the store.
+
+    Thousands of tasks may wait for their providers, and few of them are ever sent anywhere else.
+    """
+    for name, value in told.items():
+        given = getattr(inputs, name)
+        many = isinstance(value, list)
+        for media, each in zip(given if many else (given,), value if many else (value,), strict=True):
+            if isinstance(media, Media) and "stored" in each:
+                kept = gateway.files.blob(Stored(each["stored"], media.type, media.blob.length, 0.0))
+                media.blob.chunks, media.blob.size, media.blob.encoding = kept.chunks, kept.size, kept.encoding

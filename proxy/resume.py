@@ -93,7 +93,9 @@ async def brought(
         if job is None or job.work is None:
             raise Fault("upstream", "The server was stopped while it worked on this.", code="interrupted")
         route: Route[Any] = gateway.catalog.route(task.asked, craft_of(op_of(task)).MAKES)
-        return await draw.draw(gateway, await replanned(gateway, task, job.work, route), drawing)
+        again = await replanned(gateway, task, job.work, route)
+        making.trail.let_go = partial(inputs.let_go, gateway, again.given, job.work["given"])
+        return await draw.draw(gateway, again, drawing)
     latest = max(submits, key=lambda row: row.sent).target  # a fallback's, where there were several
     left = {row.number: read(row) for row in submits if row.target == latest}
     making.trail.left = left

@@ -114,6 +114,8 @@ class Trail:
         self.queued = False  # a row says that it waits for a place
         self.sent = 0  # submits
         self.begun: Callable[[], None] = lambda: None  # writes the row of a task that has none yet
+        self.let_go: Callable[[], None] = lambda: None  # of what was sent: the provider has all of it
+        self._named: set[int] = set()  # calls that the provider has
         self._ledger = ledger
         self._worker = worker
         self._gate = gate
@@ -239,6 +241,12 @@ class Trail:
             self.begun()
         self._ledger.save(row)
 
+    def named(self, number: int, of: int) -> None:
+        """The provider has that one of so many calls."""
+        self._named.add(number)
+        if len(self._named) == of:
+            self.let_go()
+
     async def pause(self, seconds: float) -> None:
         """Wait so long; shorter, where there is something to do."""
         if not (self.cancelled or self.released):
@@ -324,6 +332,7 @@ class _Followed(Watch):
             log.error("a provider's task cannot be gone on with elsewhere", exc_info=error, extra={"task": trail.task})
         else:
             trail.save(row)
+            trail.named(self._number, len(self._plan.jobs))
 
     async def pause(self, seconds: float) -> None:
         self._trail.seconds = seconds

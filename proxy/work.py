@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy import durable, prices, record
+from proxy import durable, inputs, prices, record
 from proxy.answer import Preview, Result
 from proxy.catalog import Route
 from proxy.craft import AnyAsk, craft_of
@@ -184,6 +185,8 @@ def start(
     work = Work(task.id, task.key, doing, {**admission.headers, "x-pictor-task": task.id})
     work.print, work.claim, work.cache = marks.print, marks.claim, marks.cached
     work.trail, work.webhook = trail, job.webhook if job else None
+    if job is not None and job.work is not None:
+        trail.let_go = partial(inputs.let_go, gateway, planned.given, job.work["given"])
     if gateway.config.history.enabled:
         trail.begun = lambda: gateway.ledger.begin(replace(task, fingerprint=work.print))
     added(gateway, work, doing)
