@@ -21,8 +21,8 @@ from proxy.gateway import Gateway
 from proxy.keys import Caller
 from proxy.known import Wanted
 from proxy.route import TRIPS
-from proxy.state import workers
-from proxy.state.ledger import Task
+from proxy.state import jobs, workers
+from proxy.state.ledger import SubmitRow, Task
 from proxy.video.ask import VideoAsk
 from proxy.work import begin
 from proxy.works import Work
@@ -158,5 +158,14 @@ async def test_what_nobody_knows_after_a_crash_is_not_the_providers_fault(
         assert {row.error["code"] for row in rows if row.error} == {"submit_uncertain"}
         new = await taken(other, PICTURE, "task 99")
         assert (await ended(other, new.id)).status == "completed"
+        # a process that only stood still has heard the names of two, too late
+        for id in (works[0].id, new.id):
+            other.ledger.save(
+                SubmitRow(task=id, number=0, target=PICTURE, credential="bfl", sent=0, saved={}, call={"path": "/poll"})
+            )  # fmt: skip
+    async with process(tmp_path, provider) as third:
+        ids = [works[0].id, new.id]
+        assert await third.database.read(partial(jobs.resumable, ids)) == {works[0].id}
+        assert not (await third.database.read(partial(jobs.left, [new.id])))[new.id].submits
     assert set(provider.prompts.values()) == {1}
     await asyncio.sleep(1.5)  # the provider still sleeps over its answers

@@ -115,11 +115,22 @@ def _saving(dialect: str) -> sa.Insert:
     return statement
 
 
+def save_in_passing(connection: Connection, rows: Sequence[SubmitRow]) -> None:
+    """`save` those whose tasks nobody has ended meanwhile, but without knowing what became of them: with the name that
+    the provider gave them these can be resumed.
+    """
+    if rows:
+        over = sa.or_(_TASK.c.status != "failed", _TASK.c.cost.is_not(None))
+        asked = sa.and_(_TASK.c.id.in_({row.task for row in rows}), _TASK.c.ended.is_not(None), over)
+        ended = {*connection.scalars(sa.select(_TASK.c.id).where(asked))}
+        save(connection, [row for row in rows if row.task not in ended])
+
+
 def save_late(rows: Sequence[SubmitRow], connection: Connection) -> None:
-    """`save` those whose tasks have not ended meanwhile."""
-    named = sa.select(_TASK.c.id).where(_TASK.c.id.in_([row.task for row in rows]), _TASK.c.ended.is_(None))
-    alive = set(connection.scalars(named))
-    save(connection, [row for row in rows if row.task in alive])
+    """The same for rows of which much time has passed: of tasks that are still there."""
+    named = sa.select(_TASK.c.id).where(_TASK.c.id.in_({row.task for row in rows}))
+    known = {*connection.scalars(named)}
+    save_in_passing(connection, [row for row in rows if row.task in known])
 
 
 def begun(connection: Connection, tasks: Sequence[str]) -> None:

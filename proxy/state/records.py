@@ -122,7 +122,7 @@ def write(batch: Batch, connection: Connection) -> Answers:
         claimed[each.task.id] = _many(connection, _begin(connection.dialect.name), [_row(each.task)]) == 1
     jobs.opened(connection, [each.job for each in batch.openings if each.job and claimed[each.task.id]])
     verdicts = [jobs.claim(connection, each) for each in batch.submits]
-    jobs.save(connection, batch.saved)
+    jobs.save_in_passing(connection, batch.saved)
     queues.queued(connection, [msgspec.structs.asdict(row) for row in batch.queued])
     jobs.begun(connection, batch.placed)
     queues.served(connection, batch.placed)
