@@ -27,6 +27,7 @@ from translators.video import VideoJob
 
 TRIPS = 5  # faults in a row that open a target's breaker
 OPEN_SECONDS = 30.0  # it stays open; then one job may try
+BREAKER_LOOK_SECONDS = 1.0  # between two looks whether it is closed again
 COOL_SECONDS: dict[FaultKind, float] = {"auth": 300.0, "permission": 300.0, "quota": 300.0, "rate": 10.0}
 """How long a credential rests after a fault of these kinds; a rate limit's own `retry_after` goes before."""
 
@@ -146,8 +147,24 @@ async def make(
     all of them cost.
 
     `settle` makes a job's pictures fit its target; it runs only for targets that are really tried. `trail` keeps what
-    was submitted.
+    was submitted; where nobody waits, providers that fail at present are given time to be well again.
     """
+    patient = trail if trail is not None and trail.durable else None
+    until = time.monotonic() + plans[0].target.upstream.job_seconds
+    while True:
+        try:
+            return await first_of(route, plans, engine, health, emit, settle, trail)
+        except Fault as fault:
+            if fault.code != "breaker_open" or patient is None or time.monotonic() > until:
+                raise
+        await patient.pause(BREAKER_LOOK_SECONDS)
+        patient.check()
+
+
+async def first_of(
+    route: Route, plans: Sequence[Plan], engine: Engine, health: Health, emit: Emit, settle: Settle, trail: Trail | None
+) -> Made:
+    """`make`, of those that do not fail at present."""
     fault: Fault | None = None
     spent = 0.0
     for plan in plans:

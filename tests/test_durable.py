@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from proxy import gateway as gateway_module
-from proxy import resume
+from proxy import resume, route
 from proxy.ask import Ask
 from proxy.config import load
 from proxy.gateway import Gateway
@@ -123,6 +123,28 @@ async def test_a_process_that_stops_slowly_gives_its_tasks_away_and_takes_none(
     async with process(tmp_path, provider) as third:
         assert (await ended(third, second.id)).status == "completed"
     assert provider.prompts == {"task 1": 1, "task 2": 1}
+
+
+async def test_a_task_waits_for_a_provider_that_fails_at_present(
+    tmp_path: Path, provider: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "BREAKER_LOOK_SECONDS", 0.02)
+    async with process(tmp_path, provider) as one:
+        clock = one.health.clock()
+        monkeypatch.setattr(one.health, "clock", lambda: clock)
+        target = one.catalog.route(PICTURE).targets[0]
+        for _ in range(route.TRIPS):
+            one.health.failed(target, "upstream")
+        work, unwanted = await taken(one, PICTURE, "task 1"), await taken(one, PICTURE, "task 2")
+        await asyncio.sleep(0.2)
+        assert work.id in one.works.running
+        assert not provider.paid
+        assert unwanted.trail
+        unwanted.trail.cancel()
+        assert (await ended(one, unwanted.id)).status == "cancelled"
+        clock += route.OPEN_SECONDS
+        assert (await ended(one, work.id)).status == "completed"
+    assert provider.prompts == {"task 1": 1}
 
 
 async def test_who_was_taken_for_gone_leaves_its_tasks_to_others(tmp_path: Path, provider: Patient) -> None:
