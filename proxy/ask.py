@@ -159,13 +159,11 @@ class NamedSvgAuthor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     reasoning: Reasoning | None = None
 
 
-class Variation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every call takes, and all that a variation takes: OpenAI's own fields, and ours beyond them."""
+class Said(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every making call takes: OpenAI's own fields, and ours beyond them."""
 
     model: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
-    n: Annotated[int, Meta(ge=1, le=10)] | None = None
     size: Word | None = None
-    response_format: Respond | None = None
     user: Person | None = None
     negative_prompt: str | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
@@ -173,14 +171,21 @@ class Variation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     guidance: Annotated[float, Meta(ge=0)] | None = None
     aspect_ratio: Word | None = None
     resolution: Word | None = None
-    loras: Annotated[list[LoraBody], Meta(max_length=16)] | None = None
     watermark: bool | None = None
     metadata: (
         Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
         | None
     ) = None
     provider_options: dict[str, Any] | None = None
-    webhook_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    webhook_url: Annotated[str, Meta(min_length=1, max_length=2083)] | None = None
+
+
+class Variation(Said, kw_only=True, forbid_unknown_fields=True):
+    """What every call for pictures takes, and all that a variation takes."""
+
+    n: Annotated[int, Meta(ge=1, le=10)] | None = None
+    response_format: Respond | None = None
+    loras: Annotated[list[LoraBody], Meta(max_length=16)] | None = None
     image_urls: Annotated[list[Url], Meta(max_length=MOST_IMAGES)] | None = None
 
 

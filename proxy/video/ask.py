@@ -22,6 +22,7 @@ from proxy.ask import (
     Link,
     Person,
     Reference,
+    Said,
     Source,
     Upload,
     Url,
@@ -112,31 +113,15 @@ class Earlier(msgspec.Struct, forbid_unknown_fields=True):
     file_id: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
 
 
-class Filmed(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every call takes; and all that a remix takes, whose video stands in its path."""
+class Filmed(Said, kw_only=True, forbid_unknown_fields=True):
+    """What every call for a video takes; and all that a remix takes, whose video stands in its path."""
 
     prompt: Annotated[str, Meta(min_length=1)]
-    model: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
     seconds: int | Word | None = None
-    size: Word | None = None
     reference_images: Annotated[list[Picture], Meta(max_length=MOST_REFERENCES)] | None = None
-    negative_prompt: str | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    steps: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    guidance: Annotated[float, Meta(ge=0)] | None = None
-    aspect_ratio: Word | None = None
-    resolution: Word | None = None
     audio: bool | None = None
     camera: Word | None = None
-    user: Person | None = None
     safety_identifier: Person | None = None
-    watermark: bool | None = None
-    metadata: (
-        Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
-        | None
-    ) = None
-    provider_options: dict[str, Any] | None = None
-    webhook_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
 
 
 class Creation(Filmed, kw_only=True, forbid_unknown_fields=True):
@@ -245,8 +230,6 @@ def _ask(
     said = {name: value for name, value in members.items() if name in SAME and value is not None}
     for name in LEGIBLE.keys() & said.keys():
         _check_legible(name, said[name])
-    if "webhook_url" in said:
-        _check_webhook(said["webhook_url"])
     for name, param in PICTURES.items():
         said[name] = _picture(param, members.get(param), _only(param, files), lifted)
     said["references"] = _references(body.reference_images or (), files.get("reference_images", ()), lifted)
@@ -347,12 +330,6 @@ def _check_legible(name: str, text: str) -> None:
     parse, legal = LEGIBLE[name]
     if text != "auto" and not parse(text):
         raise invalid.invalid_value(name, f"Invalid value: '{invalid.clip(text)}'. Supported values are: {legal}.")
-
-
-def _check_webhook(url: str) -> None:
-    if not url[:8].lower().startswith(("http://", "https://")):
-        text = f"Invalid 'webhook_url'. Expected an http(s) URL, but got '{invalid.clip(url)}'."
-        raise invalid.invalid_value("webhook_url", text)
 
 
 def no_characters() -> Fault:
