@@ -91,9 +91,8 @@ def test_a_video(server: Server, receiver: Receiver, client: OpenAI) -> None:
         extra_body={"webhook_url": f"{receiver.url}/hook"},
     )  # fmt: skip
     seen = heard(receiver)
-    event = client.webhooks.unwrap(seen.body.decode(), names(seen), secret=secret(server))
-    assert event.type == "video.completed"
-    assert event.data.id == video.id
+    event: Any = client.webhooks.unwrap(seen.body.decode(), names(seen), secret=secret(server))
+    assert (event.type, event.data.id) == ("video.completed", video.id)  # a type that only OpenAI's guide still lists
 
 
 def create(client: OpenAI) -> Callable[..., Any]:
