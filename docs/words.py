@@ -166,9 +166,8 @@ MEANINGS: Mapping[tuple[str, str], str] = {
     ("Provider", "region"): "Where the provider has several. Default: the first that its page names.",
     ("Provider", "timeouts"): "See below.",
     ("Provider", "models"): "See below.",
-    ("Provider", "concurrency"):
-        "Jobs at once, over all processes; others wait: see "
-        "[limits of providers](operations.md#limits-of-providers). 0: no bound.",
+    ("Provider", "concurrency"): "Jobs at once, over all processes; others wait: see "
+    "[limits of providers](operations.md#limits-of-providers). 0: no bound.",
     ("Provider", "per_minute"): "Jobs that begin within a minute, wherever that begins; likewise. 0: no bound.",
     ("Timeouts", "connect"): "Until there is a connection.",
     ("Timeouts", "video"): "Instead of `job`, where a video is made. A model has `job` alone.",
