@@ -115,6 +115,9 @@ def video_caps(model: str) -> VideoCaps | None:
 
 def start(job: VideoJob) -> Step:
     own: dict[str, Any]
+    if job.references and job.task != "create":
+        text = f"The model {job.model} takes no references beside a video."
+        raise Fault("invalid", text, code="invalid_value", param="reference_images")
     if job.task == "edit":  # length, shape and resolution are the clip's
         path, own = "/videos/edits", {"video": clip(job), "user": job.user}
     elif job.task == "extend":
