@@ -21,6 +21,7 @@ from proxy.logs import warn
 from proxy.plan import Note, Plan
 from proxy.prices import dollars, micros
 from proxy.route import Attempt, Made, added, attempt, charged, make, ordered
+from proxy.run import silent
 from proxy.trail import Left, Trail
 from translators.base import Fault, Job, Media, Op, Output, Partial
 from translators.video import VideoCaps
@@ -122,9 +123,6 @@ async def go_on(
     async def settle(job: Job, target: Target[Any]) -> Job:
         fitted, _ = await craft.fit(gateway, job, target)
         return await published(gateway, fitted, target, drawing)
-
-    async def silent(_: Partial) -> None:
-        pass
 
     at = Attempt(plan, gateway.engine, gateway.health, silent, settle, True, ends, drawing.trail, whole)
     return await brought(gateway, craft, await attempt(at), drawing, op, ())

@@ -108,7 +108,6 @@ class Trail:
         self.progress: int | None = None  # per cent
         self.seconds = 0.0  # between two polls, as the provider wants them
         self.submitted = False  # a provider has something of it
-        self.claimed = False  # … or may have
         self.cancelled = False
         self.released = False
         self.queued = False  # a row says that it waits for a place
@@ -225,7 +224,6 @@ class Trail:
         if verdict == "cancelled":
             self.cancel()
         self.check()
-        self.claimed = True
 
     def check(self) -> None:
         """Raises where it is not to be gone on with."""

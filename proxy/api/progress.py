@@ -15,9 +15,8 @@ from litestar.types import Receive, Scope, Send
 
 from proxy import durable
 from proxy.answer import EVENTS, KEEP_ALIVE, Answer, left
-from proxy.api.calling import calling
 from proxy.api.schema import Envelope
-from proxy.api.tasks import WRONG, Id, TaskObject, described, linked, remembering, shown
+from proxy.api.tasks import WRONG, Id, TaskObject, described, linked, owned, shown
 from proxy.gateway import Gateway
 from proxy.standing import Standing, standing, standings
 from proxy.state import jobs
@@ -40,10 +39,7 @@ async def cancel(request: Request[None, None, State], id: Id) -> Answer:
 
     So OpenAI does for responses: whether the wish or the end came first is chance, and a wish may be sent twice.
     """
-    gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    remembering(gateway)
-    found = await gateway.history.one(id, caller.id)
+    gateway, found = await owned(request, id)
     if found.ended is None:
         await durable.cancel(gateway, found)
         found = await ended(gateway, found, CANCEL_SECONDS)
@@ -73,15 +69,12 @@ async def ended(gateway: Gateway, task: Task, seconds: float) -> Task:
 )  # fmt: skip
 async def resume(request: Request[None, None, State], id: Id) -> Answer:
     """Go on asking for what a task's provider makes, although the task has failed. Nothing is sent a second time."""
-    gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    remembering(gateway)
-    found = await gateway.history.one(id, caller.id)
+    gateway, found = await owned(request, id)
     if (work := gateway.works.running.get(id)) is not None and found.ended is not None:
         await asyncio.wait({work.result}, timeout=RESUME_SECONDS)
-    if await gateway.database.write(partial(jobs.reopened, id, caller.id)):
+    if await gateway.database.write(partial(jobs.reopened, id, found.key)):
         gateway.workers.look_now()
-    found = await gateway.history.one(id, caller.id)
+    found = await gateway.history.one(id, found.key)
     if found.ended is not None and found.status != "completed":
         raise not_resumable(found)
     headers = {"location": f"/v1/tasks/{id}"} if found.ended is None else {}
@@ -103,10 +96,7 @@ def not_resumable(task: Task) -> Fault:
 )  # fmt: skip
 async def events(request: Request[None, None, State], id: Id) -> Answer:
     """The state of a task, and each change of it until it has ended, as server-sent events."""
-    gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    remembering(gateway)
-    found = await gateway.history.one(id, caller.id)
+    gateway, found = await owned(request, id)
     return Events(request, gateway, found)  # type: ignore[return-value]  # either is an ASGI application
 
 

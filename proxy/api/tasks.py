@@ -285,6 +285,21 @@ def remembering(gateway: Gateway) -> None:
         raise Fault("missing", text, code="history_disabled")
 
 
+async def owned(request: Request[None, None, State], id: str) -> tuple[Gateway, Task]:
+    """The server's parts, and the row of a task of this key's. Raises `Fault("missing")`."""
+    gateway: Gateway = request.app.state.gateway
+    caller = await calling(request)
+    remembering(gateway)
+    return gateway, await gateway.history.one(id, caller.id)
+
+
+async def delete_with_files(gateway: Gateway, task: Task) -> None:
+    """Forget a task that has ended, and delete what it made."""
+    # The files first: a row that is left behind by a crash can be deleted again, a file without a row by nobody.
+    await gateway.files.delete([each["id"] for each in record.outputs(task.result) if "id" in each])
+    await gateway.history.delete(task.id, task.key)
+
+
 WRONG = {
     401: ResponseSpec(Envelope, generate_examples=False, description="No key, or not a good one."),
     404: ResponseSpec(Envelope, generate_examples=False, description="There is none, or it is another key's."),
@@ -310,10 +325,8 @@ async def tasks(request: Request[None, None, State]) -> Answer:
 )  # fmt: skip
 async def task(request: Request[None, None, State], id: Id) -> Answer:
     """One making call: its state, outputs, cost."""
-    gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    remembering(gateway)
-    return await shown(request, await gateway.history.one(id, caller.id))
+    _, found = await owned(request, id)
+    return await shown(request, found)
 
 
 @delete(
@@ -325,12 +338,7 @@ async def task(request: Request[None, None, State], id: Id) -> Answer:
 )  # fmt: skip
 async def forget(request: Request[None, None, State], id: Id) -> Answer:
     """Forget a making call, and delete its files. What it cost stays counted."""
-    gateway: Gateway = request.app.state.gateway
-    caller = await calling(request)
-    remembering(gateway)
-    found = await gateway.history.one(id, caller.id)
+    gateway, found = await owned(request, id)
     check_ended(found)
-    # The files first: a row that is left behind by a crash can be deleted again, a file without a row by nobody.
-    await gateway.files.delete([each["id"] for each in record.outputs(found.result) if "id" in each])
-    await gateway.history.delete(id, caller.id)
+    await delete_with_files(gateway, found)
     return Answer(200, [msgspec.json.encode(Deleted(id=id))], {})

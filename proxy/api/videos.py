@@ -26,7 +26,7 @@ from proxy.api.preferring import preference
 from proxy.api.schema import Envelope, film_documented
 from proxy.api.serving import Served
 from proxy.api.serving import answer as served_as
-from proxy.api.tasks import remembering
+from proxy.api.tasks import delete_with_files, remembering
 from proxy.gateway import Gateway
 from proxy.standing import Standing, standings
 from proxy.state.files import Stored
@@ -313,9 +313,7 @@ async def remove(request: Request[None, None, State], video_id: Id) -> Answer:
     gateway, task = await owned(request, video_id)
     if task.status in RUNNING:
         raise answer.still_made(video_id, task)
-    # The files first: a row that is left behind by a crash can be deleted again, a file without a row by nobody.
-    await gateway.files.delete([each["id"] for each in record.outputs(task.result) if "id" in each])
-    await gateway.history.delete(task.id, task.key)
+    await delete_with_files(gateway, task)
     return told(VideoDeleted(id=video_id))
 
 
